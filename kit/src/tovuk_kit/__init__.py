@@ -1,0 +1,1 @@
+"""What at least three services share and that has no product noun."""

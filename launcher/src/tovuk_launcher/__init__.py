@@ -1,0 +1,1 @@
+"""Starts every service on this machine and keeps them running."""
