@@ -253,7 +253,7 @@ class ListAccountsReply(_message.Message):
     def __init__(self, accounts: _Optional[_Iterable[_Union[Account, _Mapping]]] = ..., next_cursor: _Optional[str] = ...) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("id", "scope", "service_id", "label", "created_at_ms", "expires_at_ms", "revoked_at_ms", "prefix")
+    __slots__ = ("id", "scope", "service_id", "label", "created_at_ms", "expires_at_ms", "revoked_at_ms", "prefix", "scopes", "last_four")
     ID_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -262,6 +262,8 @@ class Token(_message.Message):
     EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
     REVOKED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FOUR_FIELD_NUMBER: _ClassVar[int]
     id: str
     scope: str
     service_id: str
@@ -270,21 +272,25 @@ class Token(_message.Message):
     expires_at_ms: int
     revoked_at_ms: int
     prefix: str
-    def __init__(self, id: _Optional[str] = ..., scope: _Optional[str] = ..., service_id: _Optional[str] = ..., label: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., revoked_at_ms: _Optional[int] = ..., prefix: _Optional[str] = ...) -> None: ...
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    last_four: str
+    def __init__(self, id: _Optional[str] = ..., scope: _Optional[str] = ..., service_id: _Optional[str] = ..., label: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., revoked_at_ms: _Optional[int] = ..., prefix: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., last_four: _Optional[str] = ...) -> None: ...
 
 class CreateTokenRequest(_message.Message):
-    __slots__ = ("account_id", "scope", "service_ref", "label", "expires_in_seconds")
+    __slots__ = ("account_id", "scope", "service_ref", "label", "expires_in_seconds", "by_operator")
     ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     SERVICE_REF_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BY_OPERATOR_FIELD_NUMBER: _ClassVar[int]
     account_id: str
     scope: str
     service_ref: str
     label: str
     expires_in_seconds: int
-    def __init__(self, account_id: _Optional[str] = ..., scope: _Optional[str] = ..., service_ref: _Optional[str] = ..., label: _Optional[str] = ..., expires_in_seconds: _Optional[int] = ...) -> None: ...
+    by_operator: bool
+    def __init__(self, account_id: _Optional[str] = ..., scope: _Optional[str] = ..., service_ref: _Optional[str] = ..., label: _Optional[str] = ..., expires_in_seconds: _Optional[int] = ..., by_operator: _Optional[bool] = ...) -> None: ...
 
 class CreateTokenReply(_message.Message):
     __slots__ = ("token", "secret")
