@@ -5,7 +5,7 @@ is live, adds its units to a usage row, and moves the level with its allowance; 
 beside the effects. Source: metering.md 1, 2, 5, 6, 8.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,11 @@ class UsageRow:
     service_id: str
     resource_id: str
     units: int
+
+
+def units_of(rows: Iterable[UsageRow]) -> int:
+    """The units of all rows."""
+    return sum(row.units for row in rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,247 @@
+"""The heartbeat: a process shows metering that it lives, and does what metering asks of it.
+
+Source: metering.md 2 (recall), 4 (idle leases), 5 (death), 7 (setting a cap), 8 (levels).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from tovuk.metering.v1 import metering_pb2 as wire
+from tovuk_kit.clock import Clock
+from tovuk_kit.errors import TovukError
+from tovuk_kit.holding import Grave, Holder, Holdings, Lease, LeaseService
+from tovuk_kit.usage import units_of
+
+_log = logging.getLogger(__name__)
+
+#: How often a process shows that it lives.
+SYNC_INTERVAL_MS = 1_000
+#: The same while it has dead epochs to bury.
+BURIAL_INTERVAL_MS = 100
+#: A limited lease without a charge for so long gives its unused units back.
+IDLE_TRIM_MS = 1_000
+#: A lease without a charge for so long is closed.
+IDLE_CLOSE_MS = 60_000
+#: How long an unlimited lease lives on at a time while metering is away.
+UNLIMITED_GRACE_MS = 5_000
+
+
+class Heartbeat:
+    """Syncs every second, or at once when hurried; trims, begins new epochs and marks the dead for burial."""
+
+    def __init__(self, held: Holdings, service: LeaseService, clock: Clock) -> None:
+        self._held = held
+        self._service = service
+        self._now = clock.boot_ms
+        #: The last beat was not answered.
+        self.away = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self._held.sync_soon.clear()
+            try:
+                await self._sync()
+                self.away = False
+            except TovukError as error:
+                self.away = True
+                _log.info("metering does not answer: %s", error)
+            except Exception:  # noqa: BLE001  # the heartbeat outlives every fault of one beat
+                _log.exception("sync failed")
+            for lease in [lease for holder in self._held.holders for lease in holder.leases.values()]:
+                self._look_after_idle(lease)
+            interval_ms = BURIAL_INTERVAL_MS if self._held.graves else SYNC_INTERVAL_MS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._held.sync_soon.wait(), interval_ms / 1000)
+            # Notices come in swarms; one sync answers them all.
+            await asyncio.sleep(0.002)
+
+    async def fenced(self, holder: Holder, epoch: int) -> None:
+        """The store refused an effect because `epoch` is dead; a new epoch is live when this returns."""
+        if holder.epoch == epoch:
+            if holder.renewing is None:
+                holder.renewing = self._spawn(self._renew(holder))
+            await asyncio.shield(holder.renewing)
+
+    def stop(self) -> None:
+        """Cancel what is under way."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _look_after_idle(self, lease: Lease) -> None:
+        now = self._now()
+        idle_ms = now - lease.used_at
+        over = now >= lease.ends_at and not (lease.unlimited and idle_ms < UNLIMITED_GRACE_MS)
+        if over or (idle_ms > IDLE_CLOSE_MS and not lease.in_flight):
+            self._held.end(lease)
+        elif idle_ms > IDLE_TRIM_MS and not lease.unlimited and lease.taken < lease.granted:
+            self._spawn(self._trim(lease))
+
+    async def _sync(self) -> None:
+        sent_at = self._now()
+        buried = [grave for grave in self._held.graves if grave.buried]
+        request = wire.SyncRequest(
+            holders=[holder.wire for holder in self._held.holders],
+            unconfirmed=[*self._lease_marks()],
+            unconfirmed_levels=[
+                wire.LevelMark(store=m.holder.store.name, account_id=m.account_id, meter=m.meter, seq=m.seq)
+                for m in self._held.levels.values()
+                if m.seq >= 0
+            ],
+            behind_ms=self._behind_ms(sent_at),
+            buried=[wire.Holder(store=g.holder.store.name, epoch=g.epoch) for g in buried],
+            exclusive=all(holder.store.exclusive for holder in self._held.holders),
+            leases=[lease.id for holder in self._held.holders for lease in (*holder.leases.values(), *holder.ending)],
+        )
+        epochs = [holder.epoch for holder in self._held.holders]
+        reply = await self._service.sync(request)
+        lost = {(h.store, h.epoch) for h in reply.lost}
+        for holder, epoch in zip(self._held.holders, epochs, strict=True):
+            if (holder.store.name, epoch) in lost:
+                self._spawn(self.fenced(holder, epoch))
+            elif holder.epoch == epoch:
+                holder.valid_until = sent_at + reply.valid_ms
+        for grave in buried:
+            await grave.holder.store.forget(grave.epoch, None)
+            self._held.graves.remove(grave)
+        await self._confirm(reply)
+        await self._obey(reply)
+
+    def _lease_marks(self) -> Iterable[wire.LeaseMark]:
+        for holder in self._held.holders:
+            for lease in holder.leases.values():
+                if lease.published > lease.confirmed:
+                    yield wire.LeaseMark(lease_id=lease.id, seq=lease.published)
+            for lease in holder.ending:
+                if lease.published_at:
+                    yield wire.LeaseMark(lease_id=lease.id, seq=lease.published, final=True)
+        for grave in self._held.graves:
+            for lease_id in grave.unconfirmed:
+                yield wire.LeaseMark(lease_id=lease_id, seq=units_of((grave.rows or {})[lease_id]))
+
+    def _behind_ms(self, now: int) -> int:
+        waiting = [
+            now - lease.published_at
+            for holder in self._held.holders
+            for lease in (*holder.leases.values(), *holder.ending)
+            if lease.published > lease.confirmed
+        ]
+        return max(waiting, default=0)
+
+    async def _confirm(self, reply: wire.SyncReply) -> None:
+        confirmed = {mark.lease_id: mark for mark in reply.confirmed}
+        for holder in self._held.holders:
+            ended = []
+            for lease in (*holder.leases.values(), *holder.ending):
+                mark = confirmed.get(lease.id)
+                if mark is None:
+                    continue
+                lease.confirmed = max(lease.confirmed, mark.seq)
+                if lease.closed and mark.final and not lease.dirty and not lease.in_flight and not lease.buffer:
+                    ended.append(lease)
+            if ended:
+                await holder.store.forget(holder.epoch, [lease.id for lease in ended])
+                holder.ending = [lease for lease in holder.ending if lease not in ended]
+        for grave in self._held.graves:
+            if grave.rows is not None and not grave.buried:
+                grave.unconfirmed -= confirmed.keys()
+                grave.buried = not grave.unconfirmed
+        indexes = {holder.store.name: holder.index for holder in self._held.holders}
+        for level_mark in reply.confirmed_levels:
+            key = (indexes[level_mark.store], level_mark.account_id, level_mark.meter)
+            known = self._held.levels.get(key)
+            if known is not None and not known.dirty and known.seq <= level_mark.seq:
+                del self._held.levels[key]
+
+    async def _obey(self, reply: wire.SyncReply) -> None:
+        recalled = set(reply.recalled)
+        if recalled:
+            for holder in self._held.holders:
+                for lease in holder.leases.values():
+                    if lease.id in recalled:
+                        self._spawn(self._trim(lease))
+            self._held.report_soon.set()
+        holders = {holder.store.name: holder for holder in self._held.holders}
+        for ref in reply.recalled_levels:
+            self._spawn(self._trim_level(holders[ref.store], ref.account_id, ref.meter))
+        known = {(grave.holder.store.name, grave.epoch) for grave in self._held.graves}
+        for dead in reply.dead:
+            if (dead.store, dead.epoch) not in known and dead.epoch != holders[dead.store].epoch:
+                self._held.graves.append(Grave(holders[dead.store], dead.epoch))
+        if self._held.graves:
+            self._held.report_soon.set()
+
+    async def _trim(self, lease: Lease) -> None:
+        """Promise never to use more than is taken now."""
+        async with self._held.lock((lease.holder.index, lease.account_id, lease.meter)):
+            if lease.closed:
+                return
+            keep = lease.taken
+            # Until metering has answered, the promise may or may not have been heard: it binds at once.
+            lease.limit = keep
+            sent_at = self._now()
+            try:
+                state = await self._service.trim(
+                    wire.TrimRequest(holder=lease.holder.wire, lease_id=lease.id, version=lease.version, keep=keep)
+                )
+            except TovukError as error:
+                _log.info("trim of lease %d was not answered: %s", lease.id, error)
+                return
+            lease.adopt(state, sent_at)
+            if lease.closed:
+                self._held.end(lease)
+
+    async def _trim_level(self, holder: Holder, account_id: str, meter: str) -> None:
+        async with self._held.lock((holder.index, account_id, meter)):
+            level = await holder.store.trim_allowance(account_id, meter)
+            try:
+                await self._service.trim_level(
+                    wire.TrimLevelRequest(
+                        level=wire.LevelRef(store=holder.store.name, account_id=account_id, meter=meter),
+                        version=level.version,
+                        bytes=level.bytes,
+                        allowance=level.allowance,
+                        seq=level.seq,
+                    )
+                )
+            except TovukError as error:
+                _log.info("trim of a level was not answered: %s", error)
+
+    async def _renew(self, holder: Holder) -> None:
+        """Begin a new epoch after the old one was given up, and bury the old one."""
+        old = holder.epoch
+        try:
+            await holder.store.fence(old)
+            # What was buffered under the dead epoch is burnt with it: it may have been given up long ago.
+            holder.leases.clear()
+            holder.ending.clear()
+            holder.valid_until = 0
+            holder.epoch = await holder.store.begin_epoch()
+            self._held.graves.append(Grave(holder, old))
+            await self.distrust_allowances(holder)
+        finally:
+            holder.renewing = None
+        self._held.sync_soon.set()
+
+    async def distrust_allowances(self, holder: Holder) -> None:
+        """Give up the allowances at a store: a limit may have been set while nobody was there to hear of it."""
+        for level in await holder.store.levels():
+            await holder.store.trim_allowance(level.account_id, level.meter)
+            self._held.level_changed(holder, level.account_id, level.meter)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @staticmethod
+    async def _logged(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except TovukError as error:
+            _log.info("metering work failed, it will be asked again: %s", error)
