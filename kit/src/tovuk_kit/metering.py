@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import nats
 from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
+
 from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk.metering.v1.metering_pb2_grpc import LeasesStub
-
 from tovuk_kit.client import Channel
 from tovuk_kit.leases import Meters
 from tovuk_kit.notices import Notices
