@@ -1,0 +1,242 @@
+"""One SQLite file of one process: durable writes in groups, reads from snapshots of their own."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+import apsw
+
+from tovuk_kit.errors import StoreUnavailable
+from tovuk_kit.group_commit import Answers, GroupCommit, Work
+from tovuk_kit.migrations import Migration, apply
+from tovuk_kit.reserve import Reserve
+from tovuk_kit.sqlite_errors import is_fault, translated
+from tovuk_kit.sqlite_tx import SqliteTx
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Older libraries can corrupt a WAL that is begun anew while another connection writes (sqlite.org/wal.html).
+SQLITE_VERSION_MIN: Final = (3, 51, 3)
+RESERVE_BYTES: Final = 8 * 1024 * 1024
+READ_THREADS: Final = 4
+
+#: synchronous FULL: with NORMAL a power cut takes back acknowledged commits of a WAL.
+#: mmap off: a failed read through a mapping is a SIGBUS instead of an error.
+WRITER_PRAGMAS: Final[tuple[str, ...]] = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "fullfsync = ON",
+    "checkpoint_fullfsync = ON",
+    "wal_autocheckpoint = 0",
+    "journal_size_limit = 67108864",
+    "mmap_size = 0",
+    "cache_size = -32768",
+    "temp_store = MEMORY",
+    "foreign_keys = ON",
+    "trusted_schema = OFF",
+)
+READER_PRAGMAS: Final[tuple[str, ...]] = (
+    "query_only = ON",
+    "mmap_size = 0",
+    "cache_size = -16384",
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",
+)
+
+
+class FileInUse(Exception):
+    """Another process, or another SqliteFile of this one, has the file open."""
+
+
+class SqliteTooOld(Exception):
+    """The SQLite library under apsw has a known corruption bug."""
+
+
+class SqliteFile:
+    """One durable SQLite file, written by nobody else.
+
+    A *work* is a function of the connection. Works run one after the other on the writer thread, in groups of one
+    transaction each, and see the works before them. One that raises undoes its own changes and nobody else's. A work
+    may be run again when its group was rolled back, so it changes nothing but the database, and it returns no
+    exception as a value. `essential` works (deletes, usage, sweeps) go on, by the room of a reserve file, when the
+    disk is full.
+    """
+
+    def __init__(self, path: Path, lock: int, reserve: Reserve, loop: asyncio.AbstractEventLoop) -> None:
+        self.path = path
+        self._lock = lock
+        self._loop = loop
+        self._closed = False
+        self._writer = GroupCommit(path.name, partial(_connect, path, WRITER_PRAGMAS), reserve, self._deliver)
+        self._readers = threading.local()
+        self._reader_connections: list[apsw.Connection] = []
+        self._read_threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix=f"read {path.name}")
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, migrations: Sequence[Migration] = (), reserve_bytes: int = RESERVE_BYTES
+    ) -> Self:
+        """Open or create the file, migrate it to the newest version and start its writer.
+
+        Called on the running event loop, which it blocks. Raises SqliteTooOld, FileInUse, MigrationError, StorageFull
+        or StoreUnavailable.
+        """
+        if tuple(map(int, apsw.sqlite_lib_version().split("."))) < SQLITE_VERSION_MIN:
+            raise SqliteTooOld(f"SQLite {apsw.sqlite_lib_version()} lies below {SQLITE_VERSION_MIN}")
+        path = Path(path).absolute()
+        loop = asyncio.get_running_loop()
+        try:
+            _make_folder(path.parent)
+            lock = _locked(path.with_name(f"{path.name}.lock"))
+            try:
+                _prepare(path, migrations)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            raise translated(error) from error
+        except apsw.Error as error:
+            if is_fault(error):
+                raise translated(error) from error
+            raise
+        reserve = Reserve(path.with_name(f"{path.name}.reserve"), reserve_bytes)
+        reserve.make()
+        file = cls(path, lock, reserve, loop)
+        file._writer.start()
+        return file
+
+    def submit(self, work: Work[T], done: Callable[[T | BaseException], None], *, essential: bool = False) -> None:
+        """Queue `work`; on the event loop `done` gets its result, once that is durable, or its exception.
+
+        `done` may get StorageFull or StoreUnavailable instead. Raises StoreUnavailable when closed or overloaded.
+        """
+        self._writer.put((work, done, essential))
+
+    async def write(self, work: Work[T], *, essential: bool = False) -> T:
+        """Run `work`; returns when its effect is durable. Raises what it raises, StorageFull or StoreUnavailable."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self.submit(work, partial(_settle, future), essential=essential)
+        return await future
+
+    def read(self, work: Work[T]) -> T:
+        """Run `work` on the calling thread over one snapshot: all that is acknowledged, nothing unfinished.
+
+        For short reads; several in one work share the snapshot's cost. Raises what `work` raises, or StoreUnavailable.
+        """
+        try:
+            connection = self._reader()
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
+        except apsw.Error as error:
+            if is_fault(error):
+                raise translated(error) from error
+            raise
+
+    async def read_in_thread(self, work: Work[T]) -> T:
+        """`read` on another thread, for reads that may take long."""
+        if self._closed:
+            raise StoreUnavailable
+        return await self._loop.run_in_executor(self._read_threads, self.read, work)
+
+    async def close(self) -> None:
+        """Finish what is queued and let go of the file; again is no harm."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self._read_threads.shutdown()
+        for connection in self._reader_connections:
+            connection.close()
+        self._writer.close()
+        os.close(self._lock)
+
+    def _reader(self) -> apsw.Connection:
+        if self._closed:
+            raise StoreUnavailable
+        connection: apsw.Connection | None = getattr(self._readers, "connection", None)
+        if connection is None:
+            connection = self._readers.connection = _connect(self.path, READER_PRAGMAS)
+            self._reader_connections.append(connection)
+        return connection
+
+    def _deliver(self, answers: Answers) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_answer, answers)
+        except RuntimeError:
+            log.warning("the event loop ended before %d answers of %s", len(answers), self.path.name)
+
+
+def _answer(answers: Answers) -> None:
+    for done, result in answers:
+        try:
+            done(result)
+        except Exception:
+            log.exception("a callback failed after its write")
+
+
+def _settle(future: "asyncio.Future[T]", result: T | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _connect(path: Path, pragmas: Sequence[str]) -> apsw.Connection:
+    connection = apsw.Connection(str(path), statementcachesize=256)
+    connection.set_busy_timeout(5000)
+    for pragma in pragmas:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def _prepare(path: Path, migrations: Sequence[Migration]) -> None:
+    created = not path.exists()
+    with contextlib.closing(_connect(path, WRITER_PRAGMAS)) as connection:
+        if migrations:
+            with connection:
+                apply(SqliteTx(connection), migrations)
+    if created:
+        _sync_folder(path.parent)
+
+
+def _locked(path: Path) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise FileInUse(f"{path} is held by another process") from None
+    return lock
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.exists():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is on the disk only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

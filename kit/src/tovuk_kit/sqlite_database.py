@@ -1,0 +1,43 @@
+"""The kit's relational port over one SQLite file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+import apsw
+
+from tovuk_kit.database import Tx
+from tovuk_kit.migrations import Migration
+from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_tx import SqliteTx
+
+T = TypeVar("T")
+
+
+class SqliteDatabase:
+    """A `Database` in one file; its writes are committed in groups."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    @classmethod
+    def open(cls, path: Path, *, migrations: Sequence[Migration] = ()) -> Self:
+        """Open or create the file; raises what SqliteFile.open raises."""
+        return cls(SqliteFile.open(path, migrations=migrations))
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        return await self._file.write(lambda connection: _run(connection, work))
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        return await self._file.read_in_thread(lambda connection: _run(connection, work))
+
+    async def close(self) -> None:
+        await self._file.close()
+
+
+def _run(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
+    tx = SqliteTx(connection)
+    result = work(tx)
+    if tx.failed is not None:
+        raise tx.failed
+    return result
