@@ -1,0 +1,5 @@
+"""Redis engine: not yet."""
+
+
+class RedisStore:
+    """Placeholder until the next commit."""
