@@ -39,7 +39,7 @@ def new_token(scope: Scope) -> str:
 
 
 def may_be_genuine(token: str) -> bool:
-    """False when control cannot know this token: unsendable, too short or long, or a wrong checksum behind our prefix."""
+    """False when control cannot know this token: unsendable, too short or long, or a bad checksum behind our prefix."""
     if not CHOSEN_CHARACTERS_MIN <= len(token) <= CHARACTERS_MAX or _SENDABLE.fullmatch(token) is None:
         return False
     if _OURS.match(token) is None:

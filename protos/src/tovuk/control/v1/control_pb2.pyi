@@ -340,18 +340,22 @@ class CreateServiceRequest(_message.Message):
     def __init__(self, account_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., capabilities: _Optional[_Mapping[str, bool]] = ...) -> None: ...
 
 class ListServicesRequest(_message.Message):
-    __slots__ = ("account_id", "deleted")
+    __slots__ = ("account_id", "deleted", "cursor")
     ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
     account_id: str
     deleted: bool
-    def __init__(self, account_id: _Optional[str] = ..., deleted: _Optional[bool] = ...) -> None: ...
+    cursor: str
+    def __init__(self, account_id: _Optional[str] = ..., deleted: _Optional[bool] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class ListServicesReply(_message.Message):
-    __slots__ = ("services",)
+    __slots__ = ("services", "next_cursor")
     SERVICES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
     services: _containers.RepeatedCompositeFieldContainer[Service]
-    def __init__(self, services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ...) -> None: ...
+    next_cursor: str
+    def __init__(self, services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., next_cursor: _Optional[str] = ...) -> None: ...
 
 class DeleteServiceRequest(_message.Message):
     __slots__ = ("account_id", "ref")

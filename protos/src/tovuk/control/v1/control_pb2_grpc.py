@@ -199,7 +199,7 @@ class RegistryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Confirm(self, request, context):
-        """The resource exists in its owner's store.
+        """The resource exists in its owner's store. `reservation_not_found` says that the claim is gone: undo the creation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,150 @@
+"""The registry of resources: names, places under the ceilings, and tombstones, exact because they are in one place."""
+
+import re
+from typing import Final
+
+from tovuk_control.errors import (
+    InvalidRequest,
+    InvalidResourceName,
+    ReservationNotFound,
+    ResourceLimitReached,
+    ResourceNameTaken,
+    ResourcePlanLimitReached,
+    ServiceNotFound,
+)
+from tovuk_control.limits import PLAN_RESOURCES_MAX, REGISTRY_PAGE, SERVICE_RESOURCES_MAX, UNSETTLED_MS
+from tovuk_control.project import activity
+from tovuk_control.store import accounts as accounts_table
+from tovuk_control.store import resources as table
+from tovuk_control.store import services as services_table
+from tovuk_control.store.resources import Resource
+from tovuk_kit.clock import Clock
+from tovuk_kit.database import Database, Tx
+from tovuk_kit.ids import has_id_shape
+
+#: Kinds, and what activity calls them.
+KINDS: Final = {
+    "kv_namespace": "namespace",
+    "sqlite_database": "database",
+    "queue": "queue",
+    "state_namespace": "state_namespace",
+    "service_binding": "binding",
+    "cron_trigger": "cron_trigger",
+}
+
+#: Kinds the ceiling of a service counts. Source: decisions, 5,000 resources per service.
+COUNTED_KINDS: Final = ("kv_namespace", "sqlite_database", "queue", "state_namespace", "service_binding")
+
+#: Services that keep resources and so have something to purge. A new owner adds its name.
+OWNERS: Final = ("kv",)
+
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+#: Words the routes use where a name may stand. Source: decisions, Names and ids.
+_RESERVED_NAMES: Final = frozenset({"namespaces", "databases"})
+
+
+class Registry:
+    """Claims of resources by their owners."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def reserve(self, account_id: str, service_id: str, kind: str, resource_id: str, name: str) -> None:
+        """Claim a name and a place; the same claim again is the same.
+
+        Raises InvalidRequest, InvalidResourceName, ServiceNotFound, ResourceNameTaken, ResourceLimitReached,
+        ResourcePlanLimitReached.
+        """
+        _check_kind(kind)
+        if not has_id_shape(resource_id):
+            raise InvalidRequest(reason="a resource's id has not the shape of an id")
+        if _NAME.fullmatch(name) is None or has_id_shape(name) or name in _RESERVED_NAMES:
+            raise InvalidResourceName
+        suffix = name.upper().replace("-", "_")
+        claim = Resource(resource_id, account_id, service_id, kind, name, suffix, self._clock.wall_ms())
+
+        def work(tx: Tx) -> None:
+            tx.lock(f"account:{account_id}")
+            account = accounts_table.get(tx, account_id)
+            if account is None or services_table.living_by_id(tx, account_id, service_id) is None:
+                raise ServiceNotFound
+            known = table.get(tx, resource_id)
+            if known is not None:
+                if (known.service_id, known.kind, known.name) != (service_id, kind, name):
+                    raise InvalidRequest(reason="the resource's id belongs to another claim")
+                return
+            if table.suffix_taken(tx, service_id, kind, suffix):
+                raise ResourceNameTaken(kind=kind)
+            if kind in COUNTED_KINDS and table.count_in_service(tx, service_id, COUNTED_KINDS) >= SERVICE_RESOURCES_MAX:
+                raise ResourceLimitReached(limit=SERVICE_RESOURCES_MAX)
+            limit = PLAN_RESOURCES_MAX.get((account.plan, kind))
+            if limit is not None and table.count_in_account(tx, account_id, kind) >= limit:
+                raise ResourcePlanLimitReached(plan=account.plan, limit=limit, kind=kind)
+            table.insert(tx, claim)
+
+        await self._database.write(work)
+
+    async def confirm(self, service_id: str, kind: str, resource_id: str) -> None:
+        """The owner has the resource; again is the same. Raises InvalidRequest, ReservationNotFound."""
+        _check_kind(kind)
+        now_ms = self._clock.wall_ms()
+
+        def work(tx: Tx) -> None:
+            claim = table.get(tx, resource_id)
+            if claim is None or (claim.service_id, claim.kind) != (service_id, kind):
+                raise ReservationNotFound
+            if table.confirm(tx, resource_id, now_ms):
+                event = f"{KINDS[kind]}_created"
+                activity.record(
+                    tx, claim.account_id, event, now_ms, service_id=service_id, id=resource_id, name=claim.name
+                )
+            elif table.get(tx, resource_id) is None:
+                # Another transaction released it between the two statements.
+                raise ReservationNotFound
+
+        await self._database.write(work)
+
+    async def release(self, service_id: str, kind: str, resource_id: str) -> None:
+        """The owner does not have the resource, or no longer; again is the same. Raises InvalidRequest."""
+        _check_kind(kind)
+        now_ms = self._clock.wall_ms()
+
+        def work(tx: Tx) -> None:
+            claim = table.release(tx, resource_id, service_id, kind)
+            if claim is not None and claim.confirmed_at_ms:
+                event = f"{KINDS[kind]}_deleted"
+                activity.record(
+                    tx, claim.account_id, event, now_ms, service_id=service_id, id=resource_id, name=claim.name
+                )
+
+        await self._database.write(work)
+
+    async def unsettled(self, kind: str) -> list[Resource]:
+        """Claims older than a minute that are not confirmed, oldest first, for the owner to settle.
+
+        Raises InvalidRequest.
+        """
+        _check_kind(kind)
+        before_ms = self._clock.wall_ms() - UNSETTLED_MS
+        return await self._database.read(lambda tx: table.unsettled(tx, kind, before_ms, REGISTRY_PAGE))
+
+    async def tombstones(self, owner: str) -> list[str]:
+        """Purged services the owner has not acknowledged, oldest first. Raises InvalidRequest."""
+        _check_owner(owner)
+        return await self._database.read(lambda tx: table.tombstones(tx, owner, REGISTRY_PAGE))
+
+    async def acknowledge(self, owner: str, service_id: str) -> None:
+        """The owner has nothing left of a purged service; again is the same. Raises InvalidRequest."""
+        _check_owner(owner)
+        await self._database.write(lambda tx: table.drop_tombstone(tx, owner, service_id))
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise InvalidRequest(reason="there is no such kind of resource")
+
+
+def _check_owner(owner: str) -> None:
+    if owner not in OWNERS:
+        raise InvalidRequest(reason="there is no such owner of resources")

@@ -1,0 +1,1 @@
+"""Plain SQL that SQLite and PostgreSQL both take, one module a table; nothing here decides."""
