@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import grpc
 import msgspec
@@ -139,6 +139,7 @@ class Coalescer(Generic[Op, Ans]):
         self._outstanding: list[_Frame] = []
         self._writer_wake: asyncio.Future[None] | None = None
         self._closed = False
+        self._connected = False
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         self._operations = counter("tovuk_channel_operations_total", channel.service_name)
         self._frames = counter("tovuk_channel_frames_total", channel.service_name)
@@ -197,18 +198,21 @@ class Coalescer(Generic[Op, Ans]):
             began = self._loop.time()
             call = self._exchange(metadata=self._channel.metadata())
             self._streams.inc()
+            orderly = False
             try:
                 await self._talk(call)
                 orderly = True
             except grpc.aio.AioRpcError as error:
-                orderly = False
                 if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                     _logger.error("the %s service refuses the internal key", self._channel.service_name)
                     self._fail_queued(InternalError())
                 else:
                     _logger.info("stream to %s lost: %s %s", self._channel.service_name, error.code(), error.details())
-            except (grpc.aio.UsageError, asyncio.InvalidStateError, msgspec.DecodeError):
-                orderly = False
+            except asyncio.CancelledError:
+                # A call that was cancelled raises this too; only a cancelled task is to end.
+                if cast(asyncio.Task[None], asyncio.current_task()).cancelling():
+                    raise
+            except Exception:
                 _logger.exception("stream to %s broke", self._channel.service_name)
             finally:
                 call.cancel()
@@ -223,14 +227,12 @@ class Coalescer(Generic[Op, Ans]):
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_LAST_S)
 
-    _connected = False
-
     async def _talk(self, call: Any) -> None:
         """Write and read until the stream ends; returns when it ended with OK, raises AioRpcError otherwise."""
         # The server sends its metadata as soon as it has checked the key: nothing leaves before.
         await call.initial_metadata()
-        if call.done():
-            raise await _failure(call)
+        if call.done() and await call.code() is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(await call.code(), details=await call.details())
         self._connected = True
         writer = self._loop.create_task(self._write(call))
         try:
@@ -239,8 +241,6 @@ class Coalescer(Generic[Op, Ans]):
             writer.cancel()
             self._writer_wake = None
             await asyncio.wait([writer])
-        if await call.code() is not grpc.StatusCode.OK:
-            raise await _failure(call)
 
     async def _write(self, call: Any) -> None:
         try:
@@ -248,9 +248,12 @@ class Coalescer(Generic[Op, Ans]):
                 entries = await self._next_entries()
                 if entries:
                     await self._write_entries(call, entries)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The stream is gone; the reader sees it too and knows the status.
             return
+        except Exception:
+            _logger.exception("writing to %s failed", self._channel.service_name)
+            call.cancel()
 
     async def _next_entries(self) -> list[_Pending[Op, Ans]]:
         while True:
@@ -387,8 +390,8 @@ async def serve_frames(
 
     `handle(op, reply)` must not block; `reply(answer)` is called exactly once an operation, on the loop, at once or
     later. What one tick answers leaves as one frame. An exception of `handle` answers that operation with
-    `failed(id, error)`. The client bounds how much is in flight. While the server drains, nothing more is read, what was
-    read is answered, and the stream ends with OK. Raises MalformedFrame, which ends the stream.
+    `failed(id, error)`. The client bounds how much is in flight. While the server drains, nothing more is read, what
+    was read is answered, and the stream ends with OK. Raises MalformedFrame, which ends the stream.
     """
     loop = asyncio.get_running_loop()
     answers: list[Ans] = []
@@ -448,6 +451,7 @@ async def serve_frames(
     finally:
         server.callbacks.discard(stop_reading)
         reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
 
 
 def _payloads(items: list[Item], encode: Callable[[list[Item]], bytes]) -> list[tuple[bytes, list[Item]]]:
@@ -457,10 +461,6 @@ def _payloads(items: list[Item], encode: Callable[[list[Item]], bytes]) -> list[
         return [(payload, items)]
     middle = len(items) // 2
     return _payloads(items[:middle], encode) + _payloads(items[middle:], encode)
-
-
-async def _failure(call: Any) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(await call.code(), None, await call.trailing_metadata(), await call.details())
 
 
 def _give(callback: Callable[[Any], None], result: object) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -54,6 +54,8 @@ _REPEAT_FIRST_S, _REPEAT_LAST_S = 0.025, 0.200
 #: What a client is told to wait for a service that is gone.
 _RETRY_AFTER_MS = 1000
 
+Reply = TypeVar("Reply")
+
 
 class Channel:
     """A channel to one service. Make stubs over `grpc`; call them through this class."""
@@ -69,7 +71,9 @@ class Channel:
         current = request_id.get()
         return (self._key, (REQUEST_ID_METADATA, current)) if current else (self._key,)
 
-    async def unary(self, method: Any, request: Any, *, timeout_s: float = 5.0, retry: bool) -> Any:
+    async def unary(
+        self, method: Callable[..., Awaitable[Reply]], request: object, *, timeout_s: float = 5.0, retry: bool
+    ) -> Reply:
         """The reply of one call.
 
         With `retry`, which is for reads and idempotent calls, it is repeated until the deadline while the service
@@ -98,8 +102,13 @@ class Channel:
                 return reply
 
     async def send_stream(
-        self, method: Any, requests: AsyncIterable[Any], *, timeout_s: float, is_read: bool = False
-    ) -> Any:
+        self,
+        method: Callable[..., Awaitable[Reply]],
+        requests: AsyncIterable[object],
+        *,
+        timeout_s: float,
+        is_read: bool = False,
+    ) -> Reply:
         """The reply of a call that takes a stream of requests; raises as `unary`, is never repeated."""
         name = _method_name(method)
         began = asyncio.get_running_loop().time()
@@ -113,8 +122,13 @@ class Channel:
         return reply
 
     async def receive_stream(
-        self, method: Any, request: Any, *, timeout_s: float, is_read: bool = True
-    ) -> AsyncIterator[Any]:
+        self,
+        method: Callable[..., grpc.aio.UnaryStreamCall[Any, Reply]],
+        request: object,
+        *,
+        timeout_s: float,
+        is_read: bool = True,
+    ) -> AsyncGenerator[Reply, None]:
         """The replies of a call that gives a stream, as they come; raises as `unary`, is never repeated.
 
         Leaving the iteration early cancels the call: iterate within `contextlib.aclosing`.

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import nats
 from nats.aio.client import Client
@@ -106,14 +106,14 @@ class Notices:
                 return self._client
 
 
-def _guarded(callback: Callback) -> Callable[[Msg], "asyncio.Future[None]"]:
+def _guarded(callback: Callback) -> Callable[[Msg], Awaitable[None]]:
     async def receive(message: Msg) -> None:
         try:
             callback(message.subject, message.data)
         except Exception:
             _logger.exception("a notice's callback failed")
 
-    return receive  # type: ignore[return-value]
+    return receive
 
 
 async def _log_error(error: Exception) -> None:

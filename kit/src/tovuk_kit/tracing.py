@@ -7,7 +7,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 
@@ -37,10 +37,17 @@ class OpenTelemetryTracing:
     def client_call(self, service: str, method: str) -> Iterator[tuple[tuple[str, str], ...]]:
         """See `telemetry.Tracing`."""
         attributes = {**_of_call(method), "peer.service": service}
-        with self._tracer.start_as_current_span(method.lstrip("/"), kind=SpanKind.CLIENT, attributes=attributes):
-            carrier: dict[str, str] = {}
-            self._propagator.inject(carrier)
+        # Not made the current one: a stream's replies come from an async generator, whose context is its consumer's.
+        span = self._tracer.start_span(method.lstrip("/"), kind=SpanKind.CLIENT, attributes=attributes)
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, set_span_in_context(span))
+        try:
             yield tuple(carrier.items())
+        except Exception as error:
+            span.set_status(StatusCode.ERROR, repr(error))
+            raise
+        finally:
+            span.end()
 
 
 def _of_call(method: str) -> dict[str, str]:
