@@ -47,6 +47,7 @@ class Lease:
         "confirmed",
         "day",
         "dirty",
+        "epoch",
         "ends_at",
         "granted",
         "holder",
@@ -64,6 +65,8 @@ class Lease:
 
     def __init__(self, holder: "Holder", account_id: str, meter: MeterName) -> None:
         self.holder = holder
+        #: The epoch effects are charged to; it stays when the holder begins a new one.
+        self.epoch = holder.epoch
         self.account_id = account_id
         self.meter = meter
         self.id = 0

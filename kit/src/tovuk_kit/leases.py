@@ -98,12 +98,11 @@ class Meters:
             await self._heartbeat.distrust_allowances(holder)
         self._loops = [asyncio.create_task(self._heartbeat.run()), asyncio.create_task(self._reporter.run())]
 
-    def epoch(self, store: int) -> int:
-        """The live epoch to charge effects at a store to."""
-        return self._holders[store].epoch
-
     def take(self, store: int, account_id: str, meter: MeterName, units: int = 1) -> Lease | None:
-        """Reserve units at once; None when the lease in hand does not have them."""
+        """Reserve units at once; None when the lease in hand does not have them.
+
+        The effect is to be charged to the lease's own `epoch` and `id`.
+        """
         holder = self._holders[store]
         lease = holder.leases.get((account_id, meter))
         if lease is None or lease.taken + units > lease.limit:
@@ -223,6 +222,7 @@ class Meters:
         key = (holder.index, account_id, meter)
         lease = holder.leases.get((account_id, meter))
         sent_at = self._now()
+        epoch = holder.epoch
         successor_of = None
         if lease is not None and sent_at >= lease.ends_at:
             successor_of, lease = lease, None
@@ -252,8 +252,8 @@ class Meters:
             raise self._metering_away(key) from error
         match reply.WhichOneof("result"):
             case "granted":
-                if any(ending.id == reply.granted.lease_id for ending in holder.ending):
-                    # Our last report of that lease is under way; a fresh one follows it.
+                if holder.epoch != epoch or any(ending.id == reply.granted.lease_id for ending in holder.ending):
+                    # The lease belongs to a dead epoch, or our last report of it is under way; a fresh one follows.
                     return SYNC_PAUSE_MS
                 await self._adopt(holder, account_id, meter, held, reply.granted, sent_at)
                 return 0
