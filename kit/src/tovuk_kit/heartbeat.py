@@ -216,11 +216,11 @@ class Heartbeat:
         old = holder.epoch
         try:
             await holder.store.fence(old)
+            holder.epoch = await holder.store.begin_epoch()
             # What was buffered under the dead epoch is burnt with it: it may have been given up long ago.
             holder.leases.clear()
             holder.ending.clear()
             holder.valid_until = 0
-            holder.epoch = await holder.store.begin_epoch()
             self._held.graves.append(Grave(holder, old))
             await self.distrust_allowances(holder)
         finally:

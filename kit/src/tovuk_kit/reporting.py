@@ -85,6 +85,8 @@ class Reporter:
 
     async def _publish_leases(self, holder: Holder) -> None:
         now = self._now()
+        # The epoch may change while the store is asked; these leases belong to this one.
+        epoch = holder.epoch
         due = []
         for lease in (*holder.leases.values(), *holder.ending):
             overdue = (
@@ -98,11 +100,11 @@ class Reporter:
             for lease in batch:
                 lease.dirty = False
             try:
-                rows = _by_lease(await holder.store.usage(holder.epoch, [lease.id for lease in batch]))
+                rows = _by_lease(await holder.store.usage(epoch, [lease.id for lease in batch]))
                 report = wire.UsageReport(store=holder.store.name)
                 for lease in batch:
                     lines = rows.get(lease.id, [])
-                    report.leases.append(_totals(lease.id, holder.epoch, lines, final=ends[lease.id]))
+                    report.leases.append(_totals(lease.id, epoch, lines, final=ends[lease.id]))
                 taken = await self._sink.publish(report)
             except TovukError:
                 taken = False
