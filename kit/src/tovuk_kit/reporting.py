@@ -51,11 +51,12 @@ class Reporter:
     async def report(self) -> None:
         """One round. Raises StoreUnavailable when a store cannot be reached."""
         for holder in list(self._held.holders):
+            epoch = holder.epoch
             try:
                 await self._flush(holder)
                 await self._publish_leases(holder)
             except Fenced:
-                await self._fenced(holder, holder.epoch)
+                await self._fenced(holder, epoch)
         for grave in list(self._held.graves):
             await self._publish_grave(grave)
         await self._publish_levels()
