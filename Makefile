@@ -45,8 +45,8 @@ check: setup ## style, types, architecture, the wire, the repository's own rules
 test: check ## check, and every test but the soaks
 	$(BIN)/pytest -m 'not soak'
 
-soak: setup ## the heavy suites: many seeds, many kills, power cuts, a full ledger
-	$(BIN)/pytest -m soak
+soak: setup ## every test in its long form: many seeds, many kills, power cuts
+	$(BIN)/pytest --full
 
 coverage: setup ## which sentences of the seed documents are proved, and by which test
 	@$(BIN)/python tests/coverage/report.py

@@ -2,7 +2,7 @@
 
 `scope.tsv` lists every sentence's id: `now` must be proved, `later: <what>` belongs to a part that is not built yet,
 `advice` tells a reader what to choose and `heading` states nothing. Exits with 1 when a test names an unknown id, or
-when a `now` sentence has no test. The sentences' own text is shown where the seed documents lie beside the repository.
+when a `now` sentence has no test.
 """
 
 import sys
@@ -14,7 +14,7 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SCOPE = Path(__file__).with_name("scope.tsv")
-_SENTENCES = _ROOT.parent / "shared" / "seeds" / "sentences.tsv"
+_SENTENCES = _ROOT / "docs" / "sentences.tsv"
 _TEXT_CHARACTERS = 90
 
 
@@ -39,9 +39,7 @@ def scope() -> dict[str, str]:
 
 
 def texts() -> dict[str, str]:
-    """Every sentence's id with its text; empty where the seed documents are not at hand."""
-    if not _SENTENCES.exists():
-        return {}
+    """Every sentence's id with its text."""
     rows = (line.split("\t", 2) for line in _SENTENCES.read_text().splitlines())
     return {row[0]: row[2] for row in rows}
 

@@ -46,8 +46,8 @@ def stages(house: House, inherited: Mapping[str, str]) -> tuple[tuple[Program, .
         _service(
             "gateway",
             f"gateway-{number}" if house.gateways > 1 else "gateway",
-            shared,
-            {"TOVUK_GATEWAY_HOST": house.host, "TOVUK_GATEWAY_PORT": str(house.port)},
+            {"TOVUK_GATEWAY_DRAIN_SECONDS": str(int(_DRAIN_WITHIN_S) - 2), **shared},
+            {"TOVUK_GATEWAY_LISTEN": f"{f'[{house.host}]' if ':' in house.host else house.host}:{house.port}"},
         )
         for number in range(1, house.gateways + 1)
     )
