@@ -23,7 +23,7 @@ import msgspec
 
 from tovuk.common.v1.common_pb2 import Frame
 from tovuk_kit.client import Channel
-from tovuk_kit.errors import InternalError, Outcome, OutcomeUnknown, ServiceUnavailable, TovukError
+from tovuk_kit.errors import InternalError, TovukError
 from tovuk_kit.telemetry import counter
 
 #: Operations of one frame.
@@ -62,10 +62,11 @@ class MalformedFrame(TovukError):
 
 
 class Draining:
-    """Whether this server is on its way out, and who wants to know."""
+    """Whether this server is on its way out, how many calls it still answers, and who wants to know."""
 
     def __init__(self) -> None:
         self.begun = False
+        self.calls = 0
         self.callbacks: set[Callable[[], None]] = set()
 
     def begin(self) -> None:
@@ -153,7 +154,7 @@ class Coalescer(Generic[Op, Ans]):
         """
         pending = self._pending
         if self._closed or len(pending) >= PENDING_OPERATIONS_MAX:
-            self._loop.call_soon(_give, callback, self._unavailable())
+            self._loop.call_soon(_give, callback, self._channel.unavailable())
             return
         self._last_id = op.id = self._last_id + 1
         entry: _Pending[Op, Ans] = _Pending(op, callback, self._loop.time() + self._timeout_s)
@@ -188,7 +189,7 @@ class Coalescer(Generic[Op, Ans]):
         self._runner.cancel()
         await asyncio.wait([self._runner])
         self._lose(orderly=False)
-        self._fail_queued(self._unavailable())
+        self._fail_queued(self._channel.unavailable())
 
     # The stream: opened again for ever, with one task that writes and one that reads.
 
@@ -223,7 +224,7 @@ class Coalescer(Generic[Op, Ans]):
                 wait_s = RECONNECT_FIRST_S
                 continue
             if not connected:
-                self._fail_queued(self._unavailable())
+                self._fail_queued(self._channel.unavailable())
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_LAST_S)
 
@@ -356,10 +357,9 @@ class Coalescer(Generic[Op, Ans]):
     def _fail(self, entry: _Pending[Op, Ans], *, nothing_done: bool) -> None:
         self._pending.pop(entry.op.id, None)
         if nothing_done or entry.frame is None or self._is_read(entry.op):
-            _give(entry.callback, self._unavailable())
+            _give(entry.callback, self._channel.unavailable())
         else:
-            error = OutcomeUnknown(outcome=Outcome.UNKNOWN, service=self._channel.service_name)
-            _give(entry.callback, error)
+            _give(entry.callback, self._channel.outcome_unknown())
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
@@ -373,9 +373,6 @@ class Coalescer(Generic[Op, Ans]):
             if entry.frame is not None:
                 entry.frame.remaining -= 1
             self._fail(entry, nothing_done=False)
-
-    def _unavailable(self) -> ServiceUnavailable:
-        return ServiceUnavailable(retry_after_ms=1000, service=self._channel.service_name)
 
 
 async def serve_frames(

@@ -44,8 +44,10 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Repeating is decided here, by what a call does, not by the transport; proxies of the environment are not for us.
-    ("grpc.enable_retries", 0),
+    # Without a retry policy gRPC sends only those calls again that the server's transport refused unseen. Every other
+    # repeat is decided here, by what the call does.
+    ("grpc.enable_retries", 1),
+    # Proxies of the environment are not for us.
     ("grpc.enable_http_proxy", 0),
 )
 
@@ -55,6 +57,12 @@ _REPEAT_FIRST_S, _REPEAT_LAST_S = 0.025, 0.200
 _RETRY_AFTER_MS = 1000
 
 Reply = TypeVar("Reply")
+
+
+class ServiceLeaving(TovukError):
+    """This process is on its way out and takes no more calls; the next one will."""
+
+    code = "service_leaving"
 
 
 class Channel:
@@ -154,13 +162,26 @@ class Channel:
     def error(self, failure: grpc.aio.AioRpcError, *, is_read: bool) -> TovukError:
         """What a failed call means: see `unary`."""
         remote = _remote_error(failure)
-        if remote is not None:
-            return InternalError() if remote.code == NotInternal.code else remote
+        match remote:
+            case RemoteError(code=NotInternal.code):
+                return InternalError()
+            case RemoteError(code=ServiceLeaving.code):
+                return self.unavailable()
+            case RemoteError():
+                return remote
         code = failure.code()
         if code not in _LOST:
             return InternalError(outcome=Outcome.NOT_DONE if is_read else Outcome.UNKNOWN)
         if is_read or surely_not_sent(failure):
-            return ServiceUnavailable(retry_after_ms=_RETRY_AFTER_MS, service=self.service_name)
+            return self.unavailable()
+        return self.outcome_unknown()
+
+    def unavailable(self) -> ServiceUnavailable:
+        """This channel's service cannot be reached, and nothing was done."""
+        return ServiceUnavailable(retry_after_ms=_RETRY_AFTER_MS, service=self.service_name)
+
+    def outcome_unknown(self) -> OutcomeUnknown:
+        """This channel's service was lost with a mutation."""
         return OutcomeUnknown(outcome=Outcome.UNKNOWN, service=self.service_name)
 
     def _count(self, method: str, status: grpc.StatusCode, began: float) -> None:
@@ -187,7 +208,8 @@ def surely_not_sent(failure: grpc.aio.AioRpcError) -> bool:
 
 def _may_pass(failure: grpc.aio.AioRpcError) -> bool:
     """Whether the service itself was not reached; what it said of its own store, say, is for the caller to judge."""
-    return failure.code() is grpc.StatusCode.UNAVAILABLE and _remote_error(failure) is None
+    remote = _remote_error(failure)
+    return failure.code() is grpc.StatusCode.UNAVAILABLE and (remote is None or remote.code == ServiceLeaving.code)
 
 
 def _remote_error(failure: grpc.aio.AioRpcError) -> RemoteError | None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,14 @@ from pydantic import SecretStr
 
 from tovuk.common.v1.common_pb2 import Error
 from tovuk_kit.channel import Draining, draining
-from tovuk_kit.client import ERROR_TRAILER, KEY_METADATA, MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, REQUEST_ID_METADATA
+from tovuk_kit.client import (
+    ERROR_TRAILER,
+    KEY_METADATA,
+    MESSAGE_BYTES_MAX,
+    METADATA_BYTES_MAX,
+    REQUEST_ID_METADATA,
+    ServiceLeaving,
+)
 from tovuk_kit.errors import InternalError, NotInternal, Outcome, TovukError
 from tovuk_kit.ids import new_id
 from tovuk_kit.ops import OpsEndpoint
@@ -30,6 +37,8 @@ Registration = Callable[[grpc.aio.Server], None]
 
 #: Seconds a draining server waits for its calls before it cancels them.
 DRAIN_S = 10.0
+#: Seconds the replies of finished calls may take to leave.
+_LAST_BYTES_S = 1.0
 #: Seconds between two looks at the service's own readiness, for the health service.
 READINESS_S = 1.0
 
@@ -168,7 +177,12 @@ class RunningServer:
         self._publisher.cancel()
         self._state.begin()
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        # gRPC's own shutdown tears new calls off without saying that nothing was done, so it comes last.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self._state.calls:  # noqa: ASYNC110 an event would cost every call
+                    await asyncio.sleep(0.005)
+        await self._server.stop(0 if self._state.calls else _LAST_BYTES_S)
         if self.ops is not None:
             await self.ops.close()
 
@@ -237,9 +251,12 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         draining.set(self._state)
         began = time.perf_counter()
         status = grpc.StatusCode.OK
+        self._state.calls += 1
         try:
             with server_span(method, metadata):
                 self._check_key(said.get(KEY_METADATA, ""))
+                if self._state.begun:
+                    raise ServiceLeaving(retry_after_ms=1000)
                 yield
         except TovukError as error:
             status = error.entry.family.status
@@ -256,6 +273,7 @@ class _Interceptor(grpc.aio.ServerInterceptor):
             _logger.exception("%s failed", method)
             await context.abort(status, InternalError.code, _trailer(InternalError(outcome=Outcome.UNKNOWN)))
         finally:
+            self._state.calls -= 1
             counter("tovuk_server_calls_total", method, status.name).inc()
             histogram("tovuk_server_call_seconds", method).observe(time.perf_counter() - began)
 
