@@ -273,14 +273,14 @@ class GroupCommit:
     def _wal_grew(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
         if pages < self._checkpoint_at_pages - CHECKPOINT_PAGES:
             self._checkpoint_at_pages = CHECKPOINT_PAGES
-        if pages >= self._checkpoint_at_pages and not self._checkpoint_due.is_set():
+        if pages >= self._checkpoint_at_pages and not self._checkpoint_due.is_set() and not self._checkpoint_behind:
             self._checkpoint_at_pages = pages + CHECKPOINT_PAGES
             self._checkpoint_due.set()
         return apsw.SQLITE_OK
 
     def _keep_wal_short(self) -> None:
         """Copy back the little the other thread could not, as commits went on: only then does the WAL begin anew."""
-        if self._checkpoint_behind:
+        if self._checkpoint_behind and not self._checkpoint_due.is_set():
             self._checkpoint_behind = False
             self._checkpoint(self._connection)
         if self._checkpoint_without_room:
@@ -289,10 +289,8 @@ class GroupCommit:
 
     def _checkpoint_beside(self) -> None:
         connection: apsw.Connection | None = None
-        while True:
+        while not self._closing:
             self._checkpoint_due.wait()
-            if self._closing:
-                break
             try:
                 connection = connection or self._connect()
                 self._checkpoint(connection)
