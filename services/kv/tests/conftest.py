@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from pathlib import Path
 
 import pytest
+
 from tovuk_kit.ids import new_id
 from tovuk_kit.usage import UNLIMITED
 from tovuk_kv.store.base import Delete, Found, Lookup, Mutation, Namespace, Put, Result, Store, Upload

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from tovuk_kit.errors import TovukError
 from tovuk_kit.ids import new_id
 from tovuk_kit.usage import UNLIMITED, Fenced, UsageRow
@@ -12,6 +13,7 @@ from tovuk_kv.store.base import (
     Deleted,
     KeyEntry,
     Namespace,
+    NameTaken,
     NeedsRoom,
     Put,
     Record,
@@ -276,6 +278,13 @@ async def test_creating_the_same_namespace_again_changes_nothing(kv: Any) -> Non
     assert len(await kv.store.namespaces("service_1")) == 1
 
 
+async def test_two_namespaces_of_a_service_have_two_names(kv: Any) -> None:
+    await kv.namespace()
+    with pytest.raises(NameTaken):
+        await kv.store.create(Namespace(new_id("kv"), "CACHE", "service_1", "account_1", 0))
+    await kv.namespace(service="service_2")
+
+
 async def test_a_dropped_namespace_is_gone_at_once_and_off_the_level_and_its_name_is_free(kv: Any) -> None:
     namespace = await kv.namespace()
     keys = [f"k{number}".encode() for number in range(1200)]
@@ -420,21 +429,21 @@ async def test_every_verb_of_a_broken_store_raises_the_domain_error(kv: Any) -> 
         lambda: store.create(Namespace(new_id("kv"), "B", "service_1", "account_1", 0)),
         lambda: store.drop(namespace),
         lambda: store.entomb("service_1"),
-        lambda: store.dropped(),
+        store.dropped,
         lambda: store.clear(namespace),
         lambda: store.forget(namespace),
         lambda: store.sweep(kv.now_ms),
-        lambda: store.check(),
-        lambda: usage.begin_epoch(),
+        store.check,
+        usage.begin_epoch,
         lambda: usage.fence(1),
         lambda: usage.usage(1, None),
         lambda: usage.add(kv.epochs[0], [UsageRow(1, "s", "r", 1)]),
         lambda: usage.forget(1, [1]),
         lambda: usage.level("a", METER),
-        lambda: usage.levels(),
+        usage.levels,
         lambda: usage.set_allowance("a", METER, 1, 1),
         lambda: usage.trim_allowance("a", METER),
-        lambda: usage.known_unlimited(),
+        usage.known_unlimited,
         lambda: usage.remember_unlimited("a", METER, True),
     ):
         with pytest.raises(TovukError) as raised:

@@ -204,6 +204,10 @@ class Tombstoned(Exception):
     """The service of a namespace that was to be created is purged."""
 
 
+class NameTaken(Exception):
+    """The service has another namespace of this name."""
+
+
 class Store(Protocol):
     """Where namespaces and their keys live."""
 
@@ -254,7 +258,7 @@ class Store(Protocol):
         ...
 
     async def create(self, namespace: Namespace) -> None:
-        """Add it, unless its service is tombstoned (Tombstoned), checked in the same transaction. Idempotent by id."""
+        """Add it; idempotent by id. Raises Tombstoned, checked in the same transaction, and NameTaken."""
         ...
 
     async def drop(self, namespace: Namespace) -> frozenset[int]:

@@ -26,6 +26,7 @@ from tovuk_kv.store.base import (
     Lookup,
     Mutation,
     Namespace,
+    NameTaken,
     NeedsRoom,
     OpenValue,
     Put,
@@ -36,8 +37,9 @@ from tovuk_kv.store.base import (
     Swept,
     Tombstoned,
 )
+from tovuk_kv.store.inline import OpenInline
 from tovuk_kv.store.sqlite_usage import ADD_USAGE, SqliteUsage, is_live
-from tovuk_kv.store.value_files import FileUpload, OpenFile, OpenInline, ValueFiles
+from tovuk_kv.store.value_files import FileUpload, OpenFile, ValueFiles
 
 METER = "kv_storage_bytes"
 #: How often a reader looks again for a large value that was replaced while it looked.
@@ -206,6 +208,9 @@ class SqliteStore:
             sql = "SELECT 1 FROM tombstone WHERE service_id = ?"
             if connection.execute(sql, (namespace.service_id,)).get is not None:
                 raise Tombstoned
+            sql = "SELECT id FROM namespace WHERE service_id = ? AND name = ? AND dropped = 0"
+            if connection.execute(sql, (namespace.service_id, namespace.name)).get not in (None, namespace.id):
+                raise NameTaken
             connection.execute(
                 "INSERT INTO namespace (id, service_id, account_id, name, created_at_ms) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO NOTHING",

@@ -125,21 +125,6 @@ class OpenFile:
         self._file.close()
 
 
-class OpenInline:
-    """A small value opened for streaming."""
-
-    def __init__(self, record: Record, value: bytes) -> None:
-        self.record = record
-        self._value = value
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        if self._value:
-            yield self._value
-
-    async def close(self) -> None:
-        self._value = b""
-
-
 async def _in_thread(work: Callable[..., T], *args: object) -> T:
     try:
         return await asyncio.to_thread(work, *args)
