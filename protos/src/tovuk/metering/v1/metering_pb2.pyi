@@ -343,7 +343,7 @@ class Cap(_message.Message):
     def __init__(self, meter: _Optional[str] = ..., period: _Optional[str] = ..., cap_value: _Optional[int] = ..., hard_stop: _Optional[bool] = ..., notify_at_percent: _Optional[int] = ..., updated_at_ms: _Optional[int] = ...) -> None: ...
 
 class CapState(_message.Message):
-    __slots__ = ("cap", "used", "reserved", "remaining", "resets_at_ms", "notified", "stopped")
+    __slots__ = ("cap", "used", "reserved", "remaining", "resets_at_ms", "notified", "stopped", "burnt")
     CAP_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
     RESERVED_FIELD_NUMBER: _ClassVar[int]
@@ -351,6 +351,7 @@ class CapState(_message.Message):
     RESETS_AT_MS_FIELD_NUMBER: _ClassVar[int]
     NOTIFIED_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
+    BURNT_FIELD_NUMBER: _ClassVar[int]
     cap: Cap
     used: int
     reserved: int
@@ -358,7 +359,8 @@ class CapState(_message.Message):
     resets_at_ms: int
     notified: bool
     stopped: bool
-    def __init__(self, cap: _Optional[_Union[Cap, _Mapping]] = ..., used: _Optional[int] = ..., reserved: _Optional[int] = ..., remaining: _Optional[int] = ..., resets_at_ms: _Optional[int] = ..., notified: _Optional[bool] = ..., stopped: _Optional[bool] = ...) -> None: ...
+    burnt: int
+    def __init__(self, cap: _Optional[_Union[Cap, _Mapping]] = ..., used: _Optional[int] = ..., reserved: _Optional[int] = ..., remaining: _Optional[int] = ..., resets_at_ms: _Optional[int] = ..., notified: _Optional[bool] = ..., stopped: _Optional[bool] = ..., burnt: _Optional[int] = ...) -> None: ...
 
 class GetCatalogueRequest(_message.Message):
     __slots__ = ()

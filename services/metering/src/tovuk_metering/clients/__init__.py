@@ -1,0 +1,1 @@
+"""Calls to what is outside: control, and the stream of usage reports."""

@@ -1,0 +1,12 @@
+DROP TABLE serving;
+DROP TABLE notices;
+DROP TABLE byte_time;
+DROP TABLE level_lines;
+DROP TABLE levels;
+DROP TABLE ledger;
+DROP TABLE lease_lines;
+DROP TABLE leases;
+DROP TABLE holders;
+DROP TABLE windows;
+DROP TABLE caps;
+DROP TABLE accounts;
