@@ -1,0 +1,3 @@
+module tovuk/bench/openloop
+
+go 1.22
