@@ -1,1 +1,1 @@
-"""The Tovuk gateway service."""
+"""The Tovuk gateway: the one public HTTP surface."""

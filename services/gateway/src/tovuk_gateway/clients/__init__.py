@@ -1,0 +1,1 @@
+"""Calls to other services, one module for each."""

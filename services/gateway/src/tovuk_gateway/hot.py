@@ -1,0 +1,537 @@
+"""The fast path: plain gets, puts and deletes of one small KV value, answered in the HTTP parser's callbacks.
+
+Hot path: below 12 µs of CPU a request beside uvicorn's transport and the data channel.
+
+    bytes → httptools → on_headers_complete: is it plain? ─ yes → on_message_complete: operation → data channel → answer
+                                                         └ no → uvicorn's own callbacks → FastAPI
+
+A request is plain when it is a whole HTTP/1.1 keep-alive request for `S/kv/{namespace}/values/{key}` without a query,
+its caller and service are remembered, its body is at most 64 KiB and of known length, and nothing else is in flight on
+its connection. Everything else runs on into FastAPI, on the same connection and in order: while a plain request is in
+flight, uvicorn queues what follows it, as it does behind any other request. Parsing, operations and answers are those
+of `routes.kv_values`, so that both ways say the same.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from tovuk_gateway import limits
+from tovuk_gateway.chain import Chain, Metrics, Need, name_request
+from tovuk_gateway.clients.kv import KvClient
+from tovuk_gateway.envelope import Answer, Envelope
+from tovuk_gateway.errors import HeaderTooLarge, InvalidPath, InvalidRequest, RequestTimeout
+from tovuk_gateway.paths import decode_segment
+from tovuk_gateway.routes import kv_values
+from tovuk_kit.errors import InternalError, TovukError
+
+_log = logging.getLogger(__name__)
+
+#: The route as metrics name it, on either path.
+ROUTE: Final = "/v1/services/{service}/kv/{namespace}/values/{key}"
+
+_WATCHED: Final = frozenset(
+    {
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"if-match",
+        b"if-none-match",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-request-id",
+    }
+)
+#: With one of these a request is not plain.
+_NOT_PLAIN: Final = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"})
+_NEEDS: Final = {b"GET": Need.DATA_READ, b"PUT": Need.DATA_WRITE, b"DELETE": Need.DATA_WRITE}
+
+#: How long a refused peer may take to stop sending and read its answer.
+_LINGER_SECONDS: Final = 2.0
+_SWEEP_SECONDS: Final = 1.0
+
+
+class _Refused(Exception):
+    """Ends the parsing of a connection; `error` is its answer."""
+
+    def __init__(self, error: TovukError) -> None:
+        super().__init__(error.code)
+        self.error = error
+
+
+class Hot:
+    """What the connections of one process share."""
+
+    def __init__(self, chain: Chain, kv: KvClient, envelope: Envelope, metrics: Metrics) -> None:
+        self.chain = chain
+        self.kv = kv
+        self.envelope = envelope
+        self.metrics = metrics
+        self.connections: set[HotProtocol] = set()
+        self._default_headers: list[tuple[bytes, bytes]] | None = None
+        self._default_block = b""
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def protocol(self, **given: Any) -> "HotProtocol":
+        """A protocol for one connection; uvicorn's `http` setting."""
+        if self._sweeper is None:
+            self._sweep()
+        return HotProtocol(self, **given)
+
+    def default_block(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """uvicorn's own headers, Date above all, as bytes; uvicorn makes a new list every second."""
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_block = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._default_block
+
+    def close(self) -> None:
+        """End what runs beside connections."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(_SWEEP_SECONDS, self._sweep)
+        now = loop.time()
+        for connection in list(self.connections):
+            connection.check_time(now)
+
+
+class _Running:
+    """Stands where uvicorn keeps a request's cycle while a plain request is in flight, so that the next ones queue."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "more_body", "response_complete", "response_started")
+
+    def __init__(self) -> None:
+        self.response_complete = True
+        self.response_started = False
+        self.keep_alive = True
+        self.disconnected = False
+        self.more_body = False
+        self.message_event = asyncio.Event()
+
+
+class _Plain:
+    """A plain request: whose, for what."""
+
+    __slots__ = (
+        "account_id",
+        "began",
+        "headers",
+        "if_match",
+        "if_none_match",
+        "key",
+        "method",
+        "namespace",
+        "op",
+        "request_id",
+        "service_id",
+        "url",
+    )
+
+    account_id: str
+    began: float
+    headers: list[tuple[bytes, bytes]]
+    if_match: bytes | None
+    if_none_match: bytes | None
+    key: str
+    method: bytes
+    namespace: str
+    op: Any
+    request_id: str
+    service_id: str
+    url: bytes
+
+
+class HotProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, hot: Hot, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self._hot = hot
+        self._running = _Running()
+        #: The plain request whose body is being received, or that is in flight.
+        self._plain: _Plain | None = None
+        self._receiving = False
+        self._body = b""
+        self._messages = 0
+        self._in_message = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._discarded_bytes = 0
+        self._deadline = 0.0
+        self._stalled_since = 0.0
+        self._draining = False
+        #: The peer was refused: nothing it sends is read any more.
+        self._refused = False
+        self._upgraded = False
+        self.url = b""
+        self.headers = []
+
+    # The transport's callbacks.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hot.connections.add(self)
+        self._deadline = self.loop.time() + limits.HEAD_SECONDS_MAX
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hot.connections.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused or self._upgraded:
+            return
+        self._unset_keepalive_if_required()
+        message, in_head = self._messages, self._in_head
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # No other protocol is spoken here: the request is answered as it is, and the connection ends with it.
+            self._upgraded = True
+            return
+        except httptools.HttpParserCallbackError as failure:
+            cause = failure.__context__ or failure.__cause__
+            if isinstance(cause, _Refused):
+                self._refuse(cause.error)
+            else:
+                _log.exception("a request could not be taken")
+                self._refuse(InternalError())
+            return
+        except httptools.HttpParserError:
+            self._refuse(InvalidRequest(reason="it is not well-formed HTTP/1.1"))
+            return
+        if self._in_message:
+            self._wait_for_more(len(data), new=message != self._messages or not in_head)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled_since = 0.0
+
+    def shutdown(self) -> None:
+        """Finish what is in flight or half received, then close."""
+        self._draining = True
+        idle = self.cycle is None or self.cycle.response_complete
+        if not (idle and self._in_message):
+            super().shutdown()
+
+    def check_time(self, now: float) -> None:
+        """Called every second: end what takes too long."""
+        if self._stalled_since and now - self._stalled_since > limits.WRITE_STALL_SECONDS_MAX:
+            self.transport.abort()
+        elif now < self._deadline or self.transport.is_closing():
+            return
+        elif self._refused:
+            self.transport.abort()
+        elif self._in_head or self._receiving:
+            self._refuse(RequestTimeout())
+        elif self.cycle is None or self.cycle.response_complete:
+            if self._in_message:
+                self.transport.abort()
+            elif self.timeout_keep_alive_task is None:
+                self.transport.close()
+
+    # The parser's callbacks.
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self._in_message = self._in_head = True
+        self._messages += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        found = self._check_head()
+        if self.cycle is None or self.cycle.response_complete:
+            plain = self._as_plain(found)
+            if plain is not None:
+                self._plain = plain
+                self._receiving = True
+                self._body = b""
+                running = self._running
+                running.response_complete = running.disconnected = False
+                running.keep_alive = True
+                self.cycle = running  # type: ignore[assignment]
+                return
+        self._hand_over()
+
+    def on_body(self, body: bytes) -> None:
+        if self._receiving:
+            self._body += body
+            return
+        if self.cycle.response_complete:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > limits.DISCARD_BYTES_MAX:
+                self.transport.abort()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        self._discarded_bytes = 0
+        if self._receiving:
+            self._receiving = False
+            self._begin()
+        else:
+            super().on_message_complete()
+
+    def _check_head(self) -> dict[bytes, bytes]:
+        """The headers that matter here. Raises _Refused for a head that two servers could read differently."""
+        headers = self.headers
+        size = len(self.url)
+        found: dict[bytes, bytes] = {}
+        for name, value in headers:
+            size += len(name) + len(value)
+            if name in _WATCHED:
+                if name in found and name in {b"host", b"transfer-encoding", b"content-length"}:
+                    raise _Refused(InvalidRequest(reason=f"it has several {name.decode()} headers"))
+                found[name] = b"" if name in found and name == b"authorization" else value
+        if size > limits.HEAD_BYTES_MAX or len(headers) > limits.HEADERS_MAX:
+            raise _Refused(HeaderTooLarge())
+        if not self.url.isascii():
+            raise _Refused(InvalidPath(reason="bytes beyond ASCII must be percent-encoded"))
+        version = self.parser.get_http_version()
+        if version not in {"1.1", "1.0"}:
+            raise _Refused(InvalidRequest(reason="only HTTP/1.1 and HTTP/1.0 are spoken here"))
+        if version == "1.1" and b"host" not in found:
+            raise _Refused(InvalidRequest(reason="it has no Host header"))
+        coding = found.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or version == "1.0" or b"content-length" in found):
+            raise _Refused(InvalidRequest(reason="its Transfer-Encoding is not plain chunked"))
+        return found
+
+    def _as_plain(self, found: dict[bytes, bytes]) -> _Plain | None:
+        """The request, if the fast path can take it."""
+        url = self.url
+        if not url.startswith(b"/v1/services/") or b"?" in url or b"#" in url:
+            return None
+        parts = url.split(b"/")
+        if len(parts) != 8 or parts[4] != b"kv" or parts[6] != b"values":
+            return None
+        method = self.parser.get_method()
+        need = _NEEDS.get(method)
+        if need is None or not _NOT_PLAIN.isdisjoint(found) or self._draining or self.flow.write_paused:
+            return None
+        if not self.parser.should_keep_alive() or self.parser.get_http_version() != "1.1":
+            return None
+        length = int(found.get(b"content-length", b"0"))
+        if method == b"PUT":
+            if b"content-length" not in found or length > limits.SMALL_BODY_BYTES_MAX:
+                return None
+            if found.get(b"content-type", b"application/json") != b"application/json":
+                return None
+        elif length:
+            return None
+        chain = self._hot.chain
+        caller = chain.cached_caller(found.get(b"authorization", b""))
+        if caller is None or need.scopes.isdisjoint(caller.scopes):
+            return None
+        try:
+            reference, namespace, key = decode_segment(parts[3]), decode_segment(parts[5]), decode_segment(parts[7])
+        except InvalidPath:
+            return None
+        service = chain.cached_service(caller, reference)
+        if service is None or not service.capabilities.get("kv", False):
+            return None
+        if caller.service_id and caller.service_id != service.id:
+            return None
+        plain = _Plain()
+        plain.account_id = caller.account_id
+        plain.service_id = service.id
+        plain.namespace = namespace
+        plain.key = key
+        plain.method = method
+        plain.if_match = found.get(b"if-match")
+        plain.if_none_match = found.get(b"if-none-match")
+        plain.request_id = name_request(found.get(b"x-request-id"))
+        plain.began = time.monotonic()
+        plain.url = url
+        plain.headers = self.headers
+        plain.op = None
+        return plain
+
+    def _hand_over(self) -> None:
+        """Let uvicorn take the request, as if its own callbacks had been called all along."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        try:
+            path = httptools.parse_url(url).path
+        except httptools.HttpParserInvalidURLError:
+            path = None
+        if not path:
+            raise _Refused(InvalidPath(reason="the request line has none"))
+        super().on_headers_complete()
+        if self._draining or self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    # A plain request on its way.
+
+    def _begin(self) -> None:
+        plain = self._plain
+        assert plain is not None
+        try:
+            plain.op = self._operation(plain)
+        except TovukError as error:
+            self._answer(self._hot.envelope.error(error, plain.request_id))
+            return
+        self._hot.kv.submit(plain.op, self._settle)
+
+    def _operation(self, plain: _Plain) -> Any:
+        target = (plain.account_id, plain.service_id, plain.namespace, plain.key)
+        if plain.method == b"GET":
+            return kv_values.get_op(*target, plain.if_none_match)
+        if plain.method == b"PUT":
+            return kv_values.put_op(*target, self._body, plain.if_match, plain.if_none_match)
+        return kv_values.delete_op(*target, plain.if_match)
+
+    def _settle(self, result: Any) -> None:
+        plain = self._plain
+        assert plain is not None
+        if self.transport.is_closing():
+            self._running.response_complete = True
+            return
+        answer: Answer | None
+        try:
+            answer = kv_values.answer_of(plain.op, result)
+        except TovukError as error:
+            answer = self._hot.envelope.error(error, plain.request_id)
+        except Exception:  # noqa: BLE001 this is where every fault of ours becomes an answer
+            _log.exception("an answer could not be written, request %s", plain.request_id)
+            answer = self._hot.envelope.error(InternalError(), plain.request_id)
+        if answer is None:
+            self._stream(plain)
+        else:
+            self._answer(answer)
+
+    def _answer(self, answer: Answer) -> None:
+        plain, running = self._plain, self._running
+        assert plain is not None
+        keep_alive = running.keep_alive and not self._draining
+        self._plain = None
+        self._body = b""
+        running.response_complete = True
+        parts = [STATUS_LINE[answer.status], self._hot.default_block(self.server_state.default_headers)]
+        parts += [b"%b: %b\r\n" % header for header in answer.all_headers()]
+        parts.append(b"x-request-id: %b\r\n" % plain.request_id.encode())
+        parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+        parts.append(answer.body)
+        self.transport.write(b"".join(parts))
+        self._hot.metrics.add(ROUTE, answer.status, time.monotonic() - plain.began)
+        if not keep_alive:
+            self.server_state.total_requests += 1
+            self.transport.close()
+        elif self.pipeline:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self._deadline = self.loop.time() + limits.KEEP_ALIVE_SECONDS
+
+    def _stream(self, plain: _Plain) -> None:
+        """The value is large after all: FastAPI streams it. The parser may be further on, so the cycle is made here."""
+        self._plain = None
+        self._running.response_complete = True
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "headers": plain.headers,
+            "state": self.app_state.copy(),
+            "method": "GET",
+            "path": plain.url.decode("ascii"),
+            "raw_path": plain.url,
+            "query_string": b"",
+        }
+        cycle = RequestResponseCycle(
+            scope=scope,  # type: ignore[arg-type]
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=self._running.keep_alive and not self._draining,
+            on_response=self.on_response_complete,
+        )
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self.cycle is self._running:  # type: ignore[comparison-overlap]
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
+
+    # What goes wrong on the connection itself.
+
+    def _wait_for_more(self, received_bytes: int, *, new: bool) -> None:
+        """A message is incomplete after what came: bound its head, and the time until more comes."""
+        now = self.loop.time()
+        if not self._in_head:
+            self._deadline = now + limits.BODY_PAUSE_SECONDS_MAX
+            return
+        if new:
+            self._deadline = now + limits.HEAD_SECONDS_MAX
+            self._head_bytes = 0
+        self._head_bytes += received_bytes
+        if self._head_bytes > 2 * limits.HEAD_BYTES_MAX and not new:
+            self._refuse(HeaderTooLarge())
+
+    def _refuse(self, error: TovukError) -> None:
+        """Answer with an error and end the connection, unless an earlier request is still owed its answer."""
+        self._refused = True
+        cycle = self.cycle
+        own = self._receiving or cycle is None or cycle.response_complete or (cycle.more_body and not self.pipeline)
+        if not own:
+            # Its answer comes first, and the peer learns the rest from the end of the connection.
+            cycle.keep_alive = False
+            return
+        if cycle is not None and not self._receiving and cycle.response_started and not cycle.response_complete:
+            self.transport.abort()
+            return
+        self._receiving = False
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        request_id = name_request(None)
+        answer = self._hot.envelope.error(error, request_id)
+        headers = [header for header in answer.all_headers() if header[0] != b"connection"]
+        self.transport.write(
+            b"".join(
+                (
+                    STATUS_LINE[answer.status],
+                    self._hot.default_block(self.server_state.default_headers),
+                    *(b"%b: %b\r\n" % header for header in headers),
+                    b"x-request-id: %b\r\nconnection: close\r\n\r\n" % request_id.encode(),
+                    answer.body,
+                )
+            )
+        )
+        self._hot.metrics.add("none", answer.status, 0.0)
+        # Closing at once with bytes unread would reset the connection and take the answer with it.
+        self._deadline = self.loop.time() + _LINGER_SECONDS
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()

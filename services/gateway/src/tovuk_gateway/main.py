@@ -1,0 +1,163 @@
+"""The gateway's composition: settings → clients → chain → routes → one HTTP server."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from tovuk_gateway import limits
+from tovuk_gateway.api import application
+from tovuk_gateway.bodies import Gate
+from tovuk_gateway.chain import App, Chain, Front, Metrics
+from tovuk_gateway.clients.control import ControlClient
+from tovuk_gateway.clients.kv import KvClient, Replica
+from tovuk_gateway.clients.metering import MeteringClient
+from tovuk_gateway.envelope import Envelope
+from tovuk_gateway.hot import Hot
+from tovuk_gateway.routes.context import Context
+from tovuk_gateway.routes.health import Health
+from tovuk_gateway.settings import Settings
+from tovuk_kit import telemetry
+from tovuk_kit.client import Channel
+from tovuk_kit.clock import SystemClock
+from tovuk_kit.notices import Notices
+from tovuk_kit.ops import OpsEndpoint
+from tovuk_kit.server import run
+from tovuk_kit.settings import load
+
+_log = logging.getLogger(__name__)
+
+_METRICS_SECONDS = 1.0
+#: Between two looks for the other services at start.
+_START_POLL_SECONDS = 0.1
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One process's parts, wired."""
+
+    front: App
+    hot: Hot
+    chain: Chain
+    health: Health
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[Gateway]:
+    """The gateway's parts over the services that the settings name. Must be entered within the serving event loop."""
+    key = settings.internal_key.get_secret_value()
+    async with AsyncExitStack() as stack:
+        control = Channel(settings.control_target, key, "control")
+        stack.push_async_callback(control.close)
+        metering = Channel(settings.metering_target, key, "metering")
+        stack.push_async_callback(metering.close)
+        kv = KvClient([Replica(Channel(target, key, "kv")) for target in settings.kv_targets])
+        stack.push_async_callback(kv.close)
+        envelope, metrics = Envelope(settings.public_url), Metrics()
+        chain = Chain(ControlClient(control), SystemClock())
+        stack.push_async_callback(chain.close)
+        notices = Notices()
+        await notices.connect(settings.nats_url)
+        stack.push_async_callback(notices.close)
+        notices.subscribe("tovuk.changed.tokens", lambda _, __: chain.forget_tokens())
+        notices.subscribe("tovuk.changed.services.*", lambda subject, _: chain.forget_services(subject.split(".")[-1]))
+        context = Context(
+            chain,
+            envelope,
+            ControlClient(control),
+            MeteringClient(metering),
+            kv,
+            Gate(settings.bodies_bytes_max),
+            settings.operator_contact,
+        )
+        health = Health(context)
+        hot = Hot(chain, kv, envelope, metrics)
+        stack.callback(hot.close)
+        front = Front(application(context, health), envelope, metrics)
+        yield Gateway(front, hot, chain, health, metrics)
+
+
+def server(gateway: Gateway, *, drain_seconds: int, protocol: Any = None) -> uvicorn.Server:
+    """The HTTP server; `protocol` takes the fast path's place, as the tests of both paths need."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            gateway.front,
+            http=protocol or gateway.hot.protocol,  # type: ignore[arg-type] # called as the class would be
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=limits.KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=drain_seconds,
+            backlog=_BACKLOG,
+        )
+    )
+
+
+def bound_socket(listen: str) -> socket.socket:
+    """A listening socket on host:port that several processes share; the kernel spreads connections over them."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG, reuse_port=True)
+
+
+async def _others(gateway: Gateway, within_seconds: float) -> None:
+    """Wait until every service can be reached, so that the first answer of /healthz means a working house."""
+    try:
+        async with asyncio.timeout(within_seconds):
+            while not await gateway.health.ready(fresh=True):  # noqa: ASYNC110 nobody tells when others are up
+                await asyncio.sleep(_START_POLL_SECONDS)
+    except TimeoutError:
+        _log.warning("listening although not every service can be reached")
+
+
+async def _flush_metrics(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(_METRICS_SECONDS)
+        metrics.flush()
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    async with wired(settings) as gateway:
+        # Until uvicorn takes the signals over.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: stopping and stopping.cancel())
+        await _others(gateway, settings.start_wait_seconds)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        flusher = loop.create_task(_flush_metrics(gateway.metrics))
+        ops = await OpsEndpoint.listen(settings.ops_listen, gateway.health.ready) if settings.ops_listen else None
+        _log.info("starting: %s", settings.describe())
+        try:
+            await server(gateway, drain_seconds=settings.drain_seconds).serve([bound_socket(settings.listen)])
+        finally:
+            flusher.cancel()
+            if ops is not None:
+                await ops.close()
+
+
+def main() -> None:
+    """Run one gateway process."""
+    settings = load(Settings)
+    telemetry.configure("gateway", settings)
+    # uvicorn says every start and stop in prose of its own.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    with suppress(asyncio.CancelledError, KeyboardInterrupt):
+        run(_serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""HTTP ⇄ wire, one module for each noun of the API."""
