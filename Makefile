@@ -57,11 +57,12 @@ bench: setup ## measure against peers and limits, side by side
 gen: setup ## the wire's Python and its golden list, from protos/
 	$(BIN)/python protos/generate.py
 
-up: deploy/compose/.env ## the same services in containers, on Redis, NATS and PostgreSQL
-	docker compose up --build --wait
+up: .env ## the same services in containers, on Redis, NATS and PostgreSQL
+	docker compose up --build --detach --wait
+	@echo "ready: http://127.0.0.1:$${TOVUK_PORT:-8080}; the first account's token is TOVUK_BOOTSTRAP_TOKEN in .env"
 
-down: ## end the containers; their volumes stay
+down: .env ## end the containers; their volumes stay
 	docker compose down
 
-deploy/compose/.env:
-	@deploy/compose/secrets.sh > $@.new && chmod 600 $@.new && mv $@.new $@
+.env:
+	@(umask 077 && deploy/compose/secrets.sh > $@.new && mv $@.new $@)

@@ -55,7 +55,9 @@ def embedded(data: Path, credential: str) -> Nats:
         "http": f"127.0.0.1:{monitor_port}",
         "authorization": {"user": _USER, "password": credential},
         "max_payload": 1 << 20,
-        "logtime": False,
+        "log_file": str(data / "nats.log"),
+        "log_size_limit": 4 << 20,
+        "log_max_num": 2,
         "jetstream": {"store_dir": str(store), "sync_interval": "always", "max_memory_store": 16 << 20},
     }
     path = data / "nats.conf"
