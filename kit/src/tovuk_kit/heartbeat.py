@@ -49,6 +49,8 @@ class Heartbeat:
                 self.away = False
             except TovukError as error:
                 self.away = True
+                for holder in self._held.holders:
+                    holder.unlimited_until = self._now() + UNLIMITED_GRACE_MS
                 _log.info("metering does not answer: %s", error)
             except Exception:  # noqa: BLE001  # the heartbeat outlives every fault of one beat
                 _log.exception("sync failed")
@@ -104,7 +106,7 @@ class Heartbeat:
             if (holder.store.name, epoch) in lost:
                 self._spawn(self.fenced(holder, epoch))
             elif holder.epoch == epoch:
-                holder.valid_until = sent_at + reply.valid_ms
+                holder.valid_until = holder.unlimited_until = sent_at + reply.valid_ms
         for grave in buried:
             await grave.holder.store.forget(grave.epoch, None)
             self._held.graves.remove(grave)
@@ -220,7 +222,7 @@ class Heartbeat:
             # What was buffered under the dead epoch is burnt with it: it may have been given up long ago.
             holder.leases.clear()
             holder.ending.clear()
-            holder.valid_until = 0
+            holder.valid_until = holder.unlimited_until = 0
             self._held.graves.append(Grave(holder, old))
             await self.distrust_allowances(holder)
         finally:

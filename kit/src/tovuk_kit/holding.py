@@ -120,10 +120,16 @@ class Holder:
     epoch: int
     #: Boot milliseconds until which limited leases may be charged; metering gives the holder up later than that.
     valid_until: int = 0
+    #: The same for unlimited leases, which go on while metering is known to be away.
+    unlimited_until: int = 0
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
     #: Leases that are ending: their last totals are not confirmed yet.
     ending: list[Lease] = field(default_factory=list)
     renewing: asyncio.Task[None] | None = None
+
+    def may_charge(self, lease: "Lease | None", now: int) -> bool:
+        """Whether metering can not have given this holder up, as far as this lease is concerned."""
+        return now < (self.unlimited_until if lease is not None and lease.unlimited else self.valid_until)
 
     @property
     def wire(self) -> wire.Holder:

@@ -108,7 +108,7 @@ class Meters:
         if lease is None or lease.taken + units > lease.limit:
             return None
         now = self._now()
-        if now >= lease.ends_at or (now >= holder.valid_until and not lease.unlimited):
+        if now >= lease.ends_at or not holder.may_charge(lease, now):
             return None
         lease.taken += units
         lease.in_flight += units
@@ -227,7 +227,7 @@ class Meters:
         if lease is not None and sent_at >= lease.ends_at:
             successor_of, lease = lease, None
         held = lease or successor_of
-        if sent_at >= holder.valid_until and not (held is not None and held.unlimited):
+        if not holder.may_charge(held, sent_at):
             # Metering may have given this holder up: nothing is charged before it has answered.
             if self._heartbeat.away:
                 raise self._metering_away(key)
@@ -261,7 +261,8 @@ class Meters:
                 return max(1, reply.wait.retry_after_ms)
             case _:
                 refused = self._refusal(reply.refused)
-                self._refusals[key] = _Refusal(refused, units, self._now() + REFUSAL_BELIEVED_MS)
+                believed_ms = min(REFUSAL_BELIEVED_MS, reply.refused.resets_in_ms)
+                self._refusals[key] = _Refusal(refused, units, sent_at + believed_ms)
                 raise refused
 
     def _metering_away(self, key: Key) -> TovukError:

@@ -1,0 +1,1 @@
+"""A world in which the metering protocol is explored."""
