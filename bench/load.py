@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 _HERE = Path(__file__).parent
 #: Beyond the measured time: connecting, reading the requests, answers still under way.
 _GRACE_S = 30.0
@@ -73,7 +72,7 @@ def closed_loop(port: int, requests: Path, connections: int, seconds: float) -> 
 
 
 def open_loop(port: int, requests: Path, connections: int, seconds: float, rate_per_s: float) -> Load:
-    """Requests at drawn moments, `rate_per_s` on average, over so many connections. Raises DriverFailed, MissingTool."""
+    """Requests at drawn moments, `rate_per_s` on average, over the connections. Raises DriverFailed, MissingTool."""
     seen = _run(
         [
             str(_openloop()),

@@ -30,8 +30,9 @@ def markdown(plan: Plan, machine: Machine, results: Results, at: datetime) -> st
             f"first round, load average {machine.load_average:.2f}."
         ),
         (
-            f"{plan.rounds} rounds of {plan.seconds:g} s a cell, {CONNECTIONS} connections ({BULK_CONNECTIONS} for bulk requests of "
-            f"{ENTRIES} entries), values of {VALUE_BYTES} bytes; every target alone on the machine, driver included."
+            f"{plan.rounds} rounds of {plan.seconds:g} s a cell, {CONNECTIONS} connections ({BULK_CONNECTIONS} for "
+            f"bulk requests of {ENTRIES} entries), values of {VALUE_BYTES} bytes; every target alone on the "
+            "machine, driver included."
         ),
         "",
     ]

@@ -178,7 +178,7 @@ class _Cell:
         if load.errors:
             return f"{load.errors} of {load.requests} answers were errors or missing"
         if not load.requests:
-            return "no request was answered"
+            return "no request was answered in time"
         # Each of the connections may still have had one request under way when the driver stopped.
         written = min(len(WRITE_KEYS), max(0, load.requests - connections(self._operation)))
         try:
