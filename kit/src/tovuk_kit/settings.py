@@ -65,6 +65,11 @@ class ServiceSettings(BaseSettings):
         """Every setting on one line, for the log at start; secrets and passwords within URLs are starred."""
         return " ".join(f"{name}={_redact(getattr(self, name))}" for name in type(self).model_fields)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    __str__ = __repr__
+
 
 SettingsType = TypeVar("SettingsType", bound=BaseSettings)
 
