@@ -131,7 +131,7 @@ class AccountsApi(grpc_wire.AccountsServicer):
         return wire.CreateTokenReply(token=_token(token), secret=secret)
 
     async def ListTokens(self, request: wire.ListTokensRequest, context: Any) -> wire.ListTokensReply:
-        return wire.ListTokensReply(tokens=map(_token, await self._tokens.list(request.account_id)))
+        return wire.ListTokensReply(tokens=map(_token, await self._tokens.living(request.account_id)))
 
     async def RevokeToken(self, request: wire.RevokeTokenRequest, context: Any) -> wire.Token:
         return _token(await self._tokens.revoke(request.account_id, request.token_id))

@@ -17,7 +17,7 @@ from tovuk_control.store import services as services_table
 from tovuk_control.store import tokens as tokens_table
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
-from tovuk_kit.errors import RemoteError, TovukError
+from tovuk_kit.errors import TovukError
 
 #: Seconds between sweeps, and between looks into the outbox when nothing was posted here.
 SWEEP_S: Final = 60.0
@@ -67,13 +67,12 @@ class Upkeep:
             for news in waiting:
                 try:
                     await self._metering.set_plan(news.account_id, news.plan, news.revision)
-                except RemoteError:
-                    # Metering is there and refuses this one; the others must not wait for it.
-                    _logger.exception("metering refused the plan of %s", news.account_id)
-                    delivered_all = False
                 except TovukError as error:
                     _logger.warning("metering was not told the plan of %s: %s", news.account_id, error)
-                    return False
+                    if error.entry.family.retryable:
+                        return False
+                    # Metering is there and refuses this one; the others must not wait for it.
+                    delivered_all = False
                 else:
                     await self._database.write(partial(accounts_table.drop_posted_plan, news=news))
             if len(waiting) < _BATCH:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from tovuk_control.errors import (
-    AccountNotFound,
     HandleTaken,
     InvalidDisplayName,
     InvalidHandle,
@@ -15,6 +14,7 @@ from tovuk_control.errors import (
 from tovuk_control.limits import DISPLAY_NAME_CHARACTERS_MAX, PLANS, Plan
 from tovuk_control.project import activity
 from tovuk_control.project.changes import Publish, callers_changed
+from tovuk_control.project.lookup import find_account
 from tovuk_control.project.page import Cursors, checked_limit
 from tovuk_control.project.token import make_token
 from tovuk_control.store import accounts as table
@@ -63,7 +63,7 @@ class Accounts:
 
     async def get(self, account_id: str) -> Account:
         """The account of this id. Raises AccountNotFound."""
-        return await self._database.read(lambda tx: _found(tx, account_id))
+        return await self._database.read(lambda tx: find_account(tx, account_id))
 
     async def create(self, handle: str, display_name: str, plan: str) -> tuple[Account, str]:
         """A new account and its first user token, shown once.
@@ -94,7 +94,7 @@ class Accounts:
 
         def work(tx: Tx) -> Account:
             tx.lock("handles")
-            account = _found(tx, account_id)
+            account = find_account(tx, account_id)
             holder = table.by_handle(tx, handle)
             if holder is not None and holder.id != account_id:
                 raise HandleTaken
@@ -113,7 +113,7 @@ class Accounts:
 
         def work(tx: Tx) -> Account:
             tx.lock(f"account:{account_id}")
-            account = _found(tx, account_id)
+            account = find_account(tx, account_id)
             if account.plan == checked_plan:
                 return account
             changed = replace(account, plan=checked_plan, plan_revision=account.plan_revision + 1)
@@ -136,13 +136,6 @@ class Accounts:
         more = len(accounts) > limit
         accounts = accounts[:limit]
         return accounts, self._cursors.write("accounts", "", accounts[-1].id) if more else ""
-
-
-def _found(tx: Tx, account_id: str) -> Account:
-    account = table.get(tx, account_id)
-    if account is None:
-        raise AccountNotFound
-    return account
 
 
 def _names(handle: str, display_name: str) -> str:

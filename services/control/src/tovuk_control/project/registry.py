@@ -14,9 +14,8 @@ from tovuk_control.errors import (
 )
 from tovuk_control.limits import PLAN_RESOURCES_MAX, REGISTRY_PAGE, SERVICE_RESOURCES_MAX, UNSETTLED_MS
 from tovuk_control.project import activity
-from tovuk_control.store import accounts as accounts_table
+from tovuk_control.project.lookup import find_account, find_service
 from tovuk_control.store import resources as table
-from tovuk_control.store import services as services_table
 from tovuk_control.store.resources import Resource
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
@@ -56,9 +55,7 @@ class Registry:
         Raises InvalidRequest, InvalidResourceName, ServiceNotFound, ResourceNameTaken, ResourceLimitReached,
         ResourcePlanLimitReached.
         """
-        _check_kind(kind)
-        if not has_id_shape(resource_id):
-            raise InvalidRequest(reason="a resource's id has not the shape of an id")
+        _check_claim(kind, resource_id)
         if _NAME.fullmatch(name) is None or has_id_shape(name) or name in _RESERVED_NAMES:
             raise InvalidResourceName
         suffix = name.upper().replace("-", "_")
@@ -66,9 +63,10 @@ class Registry:
 
         def work(tx: Tx) -> None:
             tx.lock(f"account:{account_id}")
-            account = accounts_table.get(tx, account_id)
-            if account is None or services_table.living_by_id(tx, account_id, service_id) is None:
+            if not has_id_shape(service_id):
                 raise ServiceNotFound
+            service = find_service(tx, account_id, service_id)
+            plan = find_account(tx, service.account_id).plan
             known = table.get(tx, resource_id)
             if known is not None:
                 if (known.service_id, known.kind, known.name) != (service_id, kind, name):
@@ -78,16 +76,16 @@ class Registry:
                 raise ResourceNameTaken(kind=kind)
             if kind in COUNTED_KINDS and table.count_in_service(tx, service_id, COUNTED_KINDS) >= SERVICE_RESOURCES_MAX:
                 raise ResourceLimitReached(limit=SERVICE_RESOURCES_MAX)
-            limit = PLAN_RESOURCES_MAX.get((account.plan, kind))
+            limit = PLAN_RESOURCES_MAX.get((plan, kind))
             if limit is not None and table.count_in_account(tx, account_id, kind) >= limit:
-                raise ResourcePlanLimitReached(plan=account.plan, limit=limit, kind=kind)
+                raise ResourcePlanLimitReached(plan=plan, limit=limit, kind=kind)
             table.insert(tx, claim)
 
         await self._database.write(work)
 
     async def confirm(self, service_id: str, kind: str, resource_id: str) -> None:
         """The owner has the resource; again is the same. Raises InvalidRequest, ReservationNotFound."""
-        _check_kind(kind)
+        _check_claim(kind, resource_id, service_id)
         now_ms = self._clock.wall_ms()
 
         def work(tx: Tx) -> None:
@@ -107,7 +105,7 @@ class Registry:
 
     async def release(self, service_id: str, kind: str, resource_id: str) -> None:
         """The owner does not have the resource, or no longer; again is the same. Raises InvalidRequest."""
-        _check_kind(kind)
+        _check_claim(kind, resource_id, service_id)
         now_ms = self._clock.wall_ms()
 
         def work(tx: Tx) -> None:
@@ -137,12 +135,23 @@ class Registry:
     async def acknowledge(self, owner: str, service_id: str) -> None:
         """The owner has nothing left of a purged service; again is the same. Raises InvalidRequest."""
         _check_owner(owner)
+        _check_ids(service_id)
         await self._database.write(lambda tx: table.drop_tombstone(tx, owner, service_id))
 
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise InvalidRequest(reason="there is no such kind of resource")
+
+
+def _check_claim(kind: str, *ids: str) -> None:
+    _check_kind(kind)
+    _check_ids(*ids)
+
+
+def _check_ids(*ids: str) -> None:
+    if not all(map(has_id_shape, ids)):
+        raise InvalidRequest(reason="an id has not the shape of one")
 
 
 def _check_owner(owner: str) -> None:

@@ -1,12 +1,10 @@
 """Services: created without a deploy, deleted with 72 hours to undo it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from tovuk_control.errors import (
-    AccountNotFound,
     InvalidCapabilities,
     InvalidServiceKind,
     InvalidServiceName,
@@ -19,8 +17,8 @@ from tovuk_control.errors import (
 from tovuk_control.limits import PLAN_RESOURCES_MAX, SERVICE_UNDO_MS, SERVICES_MAX, SERVICES_PAGE, Plan
 from tovuk_control.project import activity
 from tovuk_control.project.changes import Publish, callers_changed, services_changed
+from tovuk_control.project.lookup import SERVICE_NAME, find_account, find_service
 from tovuk_control.project.page import Cursors
-from tovuk_control.store import accounts as accounts_table
 from tovuk_control.store import resources as resources_table
 from tovuk_control.store import services as table
 from tovuk_control.store.services import Service
@@ -58,18 +56,6 @@ _OF_KIND: Final[dict[str, dict[str, bool]]] = {
     "fullstack": {"static_frontend": True, "worker": True},
 }
 
-#: No underscore, so a name never has the shape of an id. Source: contract 5.1.
-_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
-
-
-def find(tx: Tx, account_id: str, ref: str) -> Service:
-    """The account's living service of an id or a name. Raises ServiceNotFound, the same for foreign and absent ones."""
-    by = table.living_by_id if has_id_shape(ref) else table.living_by_name
-    service = by(tx, account_id, ref)
-    if service is None:
-        raise ServiceNotFound
-    return service
-
 
 class Services:
     """The services of accounts."""
@@ -82,7 +68,7 @@ class Services:
 
     async def resolve(self, account_id: str, ref: str) -> Service:
         """The living service of an id or a name. Raises ServiceNotFound."""
-        return await self._database.read(lambda tx: find(tx, account_id, ref))
+        return await self._database.read(lambda tx: find_service(tx, account_id, ref))
 
     async def create(self, account_id: str, name: str, kind: str, capabilities: Mapping[str, bool]) -> Service:
         """A new service.
@@ -90,7 +76,7 @@ class Services:
         Raises InvalidServiceName, InvalidServiceKind, InvalidCapabilities, AccountNotFound, ServiceNameTaken,
         ServiceLimitReached.
         """
-        if _NAME.fullmatch(name) is None:
+        if SERVICE_NAME.fullmatch(name) is None:
             raise InvalidServiceName
         enabled = _enabled(kind, capabilities)
         now_ms = self._clock.wall_ms()
@@ -111,7 +97,7 @@ class Services:
     async def page(self, account_id: str, *, deleted: bool, cursor: str) -> tuple[list[Service], str]:
         """Living services, or deleted ones that can come back, oldest first, and the next page's cursor.
 
-        Raises InvalidCursor.
+        Raises AccountNotFound, InvalidCursor.
         """
         listing = "deleted" if deleted else "services"
         after = (-1, "")
@@ -119,11 +105,13 @@ class Services:
             created_at_ms, _, service_id = self._cursors.read(listing, account_id, cursor).partition(" ")
             after = (int(created_at_ms), service_id)
         now_ms = self._clock.wall_ms()
-        services = await self._database.read(
-            lambda tx: table.page(
-                tx, account_id, deleted=deleted, purge_after_ms=now_ms, after=after, limit=SERVICES_PAGE + 1
-            )
-        )
+
+        def work(tx: Tx) -> list[Service]:
+            find_account(tx, account_id)
+            limit = SERVICES_PAGE + 1
+            return table.page(tx, account_id, deleted=deleted, purge_after_ms=now_ms, after=after, limit=limit)
+
+        services = await self._database.read(work)
         more = len(services) > SERVICES_PAGE
         services = services[:SERVICES_PAGE]
         position = f"{services[-1].created_at_ms} {services[-1].id}" if more else ""
@@ -136,7 +124,7 @@ class Services:
 
         def work(tx: Tx) -> Service:
             tx.lock(f"account:{account_id}")
-            service = find(tx, account_id, ref)
+            service = find_service(tx, account_id, ref)
             table.delete(tx, service.id, now_ms, purge_at_ms)
             activity.record(tx, account_id, "service_deleted", now_ms, service_id=service.id, name=service.name)
             return service
@@ -154,7 +142,7 @@ class Services:
 
         def work(tx: Tx) -> Service:
             plan = _plan_of(tx, account_id)
-            service = table.by_id(tx, account_id, service_id)
+            service = table.by_id(tx, account_id, service_id) if has_id_shape(service_id) else None
             if service is None:
                 raise ServiceNotFound
             if not service.deleted_at_ms:
@@ -182,10 +170,7 @@ class Services:
 def _plan_of(tx: Tx, account_id: str) -> Plan:
     """The account's plan, behind a lock under which its services are counted."""
     tx.lock(f"account:{account_id}")
-    account = accounts_table.get(tx, account_id)
-    if account is None:
-        raise AccountNotFound
-    return account.plan
+    return find_account(tx, account_id).plan
 
 
 def _check_room(tx: Tx, account_id: str, plan: Plan) -> None:

@@ -2,10 +2,10 @@
 
 import re
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 from tovuk_control.errors import (
-    AccountNotFound,
     ForbiddenScope,
     InvalidTokenRequest,
     RateLimited,
@@ -21,13 +21,12 @@ from tovuk_control.limits import (
 )
 from tovuk_control.project import activity
 from tovuk_control.project.changes import Publish, token_changed
-from tovuk_control.project.service import find
-from tovuk_control.store import accounts as accounts_table
+from tovuk_control.project.lookup import find_account, find_service
 from tovuk_control.store import tokens as table
 from tovuk_control.store.tokens import Caller, Token
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
-from tovuk_kit.ids import new_id
+from tovuk_kit.ids import has_id_shape, new_id
 from tovuk_kit.tokens import SCOPES, Scope, digest, new_token, recognition
 
 _MINUTE_MS: Final = 60_000
@@ -128,9 +127,8 @@ class Tokens:
 
         def work(tx: Tx) -> Token:
             tx.lock(f"account:{account_id}")
-            if accounts_table.get(tx, account_id) is None:
-                raise AccountNotFound
-            service_id = find(tx, account_id, service_ref).id if service_ref else ""
+            find_account(tx, account_id)
+            service_id = find_service(tx, account_id, service_ref).id if service_ref else ""
             if len(table.living(tx, account_id, now_ms)) >= TOKENS_MAX:
                 raise TokenLimitReached(limit=TOKENS_MAX)
             token = make_token(
@@ -150,24 +148,31 @@ class Tokens:
 
         return await self._database.write(work), secret
 
-    async def list(self, account_id: str) -> list[Token]:
-        """The account's living tokens, oldest first; at most `TOKENS_MAX`."""
+    async def living(self, account_id: str) -> list[Token]:
+        """The account's living tokens, oldest first; at most `TOKENS_MAX`. Raises AccountNotFound."""
         now_ms = self._clock.wall_ms()
-        return await self._database.read(lambda tx: table.living(tx, account_id, now_ms))
+
+        def work(tx: Tx) -> list[Token]:
+            find_account(tx, account_id)
+            return table.living(tx, account_id, now_ms)
+
+        return await self._database.read(work)
 
     async def revoke(self, account_id: str, token_id: str) -> Token:
-        """End a token at once; again is the same. Raises TokenNotFound."""
+        """End a token at once; again is the same. Raises AccountNotFound, TokenNotFound."""
         now_ms = self._clock.wall_ms()
 
         def work(tx: Tx) -> Token:
-            if table.get(tx, account_id, token_id) is None:
-                raise TokenNotFound
-            if table.revoke(tx, token_id, now_ms):
-                activity.record(tx, account_id, "token_revoked", now_ms, id=token_id)
-            token = table.get(tx, account_id, token_id)
+            tx.lock(f"account:{account_id}")
+            find_account(tx, account_id)
+            token = table.get(tx, account_id, token_id) if has_id_shape(token_id) else None
             if token is None:
                 raise TokenNotFound
-            return token
+            if token.revoked_at_ms:
+                return token
+            table.revoke(tx, token_id, now_ms)
+            activity.record(tx, account_id, "token_revoked", now_ms, id=token_id)
+            return replace(token, revoked_at_ms=now_ms)
 
         token = await self._database.write(work)
         token_changed(self._publish, token.sha256)

@@ -29,20 +29,16 @@ def known(tx: Tx, entry_id: str) -> bool:
     return bool(tx.execute("SELECT 1 FROM activity WHERE id = ?", (entry_id,)))
 
 
-def append(tx: Tx, entry: Entry, entries_max: int) -> bool:
-    """Record an entry and forget the account's oldest beyond `entries_max`; False when there is no such account."""
-    numbered = tx.execute(
+def append(tx: Tx, entry: Entry, entries_max: int) -> None:
+    """Record an entry of an account that exists, and forget its oldest beyond `entries_max`."""
+    ((seq,),) = tx.execute(
         "UPDATE accounts SET activity_seq = activity_seq + 1 WHERE id = ? RETURNING activity_seq", (entry.account_id,)
     )
-    if not numbered:
-        return False
-    seq = numbered[0][0]
     tx.execute(
         f"INSERT INTO activity ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (entry.id, entry.account_id, entry.kind, entry.service_id, entry.details_json, entry.at_ms, seq),
     )
     tx.execute("DELETE FROM activity WHERE account_id = ? AND seq <= ?", (entry.account_id, seq - entries_max))
-    return True
 
 
 def page(tx: Tx, account_id: str, before_seq: int | None, limit: int) -> list[Entry]:

@@ -105,13 +105,9 @@ def bootstrap(tx: Tx) -> list[Token]:
     return [Token(*row) for row in rows]
 
 
-def revoke(tx: Tx, token_id: str, now_ms: int) -> bool:
-    """End a token; False when it was revoked before."""
-    return bool(
-        tx.execute(
-            "UPDATE tokens SET revoked_at_ms = ? WHERE id = ? AND revoked_at_ms = 0 RETURNING id", (now_ms, token_id)
-        )
-    )
+def revoke(tx: Tx, token_id: str, now_ms: int) -> None:
+    """End a living token."""
+    tx.execute("UPDATE tokens SET revoked_at_ms = ? WHERE id = ? AND revoked_at_ms = 0", (now_ms, token_id))
 
 
 def delete_of_service(tx: Tx, service_id: str) -> None:
