@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.load import cache
 from bench.machine import Machine
 from bench.report import markdown, save
-from bench.run import Plan, run
+from bench.rounds import Plan, run
 from bench.targets.catalogue import LIMIT_BY_NAME, NAMES, TARGETS
 from bench.workload import OPERATIONS, Operation
 

@@ -9,8 +9,8 @@ from statistics import median
 from typing import Final
 
 from bench.machine import Machine
+from bench.rounds import Plan, Results, Sample
 from bench.rows import Row, rows
-from bench.run import Plan, Results, Sample
 from bench.verdicts import verdicts
 from bench.workload import BULK_CONNECTIONS, CONNECTIONS, ENTRIES, VALUE_BYTES, Operation
 

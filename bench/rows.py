@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import median
 
-from bench.run import Results, Sample
+from bench.rounds import Results, Sample
 from bench.workload import Operation
 
 

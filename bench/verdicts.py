@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from bench.rounds import Results
 from bench.rows import Row, rows
-from bench.run import Results
 from bench.workload import CONNECTIONS
 
 _US: Final = 1_000_000

@@ -76,7 +76,7 @@ def _unmetered_launcher(folder: Path) -> list[str | Path]:
     python = copy / "python"
     python.symlink_to(Path(sys.executable).resolve())
     (copy / "tovuk-kv").unlink()
-    (copy / "tovuk-kv").write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {python} -m bench.unmetered tovuk-kv\n")
+    (copy / "tovuk-kv").write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {python} -m bench.unmetered\n")
     (copy / "tovuk-kv").chmod(0o755)
     return [python, "-m", "tovuk_launcher.main"]
 

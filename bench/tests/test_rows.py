@@ -1,6 +1,6 @@
 from bench.load import Load
+from bench.rounds import Results, Sample
 from bench.rows import rows
-from bench.run import Results, Sample
 from bench.verdicts import verdicts
 from bench.workload import Operation
 

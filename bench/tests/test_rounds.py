@@ -11,7 +11,7 @@ import pytest
 
 from bench.machine import Machine
 from bench.report import save
-from bench.run import Plan, Results, run
+from bench.rounds import Plan, Results, run
 from bench.targets.base import JsonDialect, Running, Target
 from bench.targets.catalogue import LIMIT_BY_NAME, TARGETS
 
