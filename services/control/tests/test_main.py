@@ -83,3 +83,4 @@ async def test_migrate_goes_down_and_up_and_refuses_a_version_that_is_not_there(
         async with control(environment, *arguments) as process, asyncio.timeout(60):
             _, errors = await process.communicate()
             assert process.returncode == status, errors.decode()
+            assert b"Traceback" not in errors

@@ -78,10 +78,10 @@ def main() -> None:
     arguments = parser.parse_args(sys.argv[1:])
     settings = load(Settings)
     telemetry.configure("control", settings)
-    if arguments.command == "migrate":
-        run(_migrate(settings, arguments.version))
-    else:
-        run(_serve(settings))
+    try:
+        run(_migrate(settings, arguments.version) if arguments.command == "migrate" else _serve(settings))
+    except migrations.MigrationError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
