@@ -1,11 +1,12 @@
 """The FastAPI application: every route, and the envelope for whatever goes wrong in one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from tovuk_gateway.errors import InvalidRequest, MethodNotAllowed, NoSuchRoute
 from tovuk_gateway.routes import (
@@ -27,7 +28,7 @@ def application(context: Context, checks: health.Health) -> FastAPI:
     """Every route of the gateway; wrap it in `chain.Front`, which names requests and splits their paths."""
     # A redirected slash would let `env delete ..` through, and FastAPI's own pages load scripts from elsewhere.
     app = FastAPI(redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=None)
-    for routes in (
+    routers = (
         health.router(checks),
         services.router(context),
         kv_namespaces.router(context),
@@ -36,8 +37,10 @@ def application(context: Context, checks: health.Health) -> FastAPI:
         account.router(context),
         operator.router(context),
         pages.router(context),
-    ):
-        app.include_router(routes)
+    )
+    for router in routers:
+        app.include_router(router)
+    routes = [route for router in routers for route in router.routes]
     document: dict[str, Any] = {}
 
     @app.get("/openapi.json", operation_id="getOpenapi", summary="This file", tags=["pages"])
@@ -55,7 +58,7 @@ def application(context: Context, checks: health.Health) -> FastAPI:
 
     async def http_exception(request: Request, error: Exception) -> Reply:
         if isinstance(error, HTTPException) and error.status_code == 405:
-            allowed = ", ".join(sorted(_methods(app, request)))
+            allowed = ", ".join(sorted(_methods(routes, request)))
             return fail(request, MethodNotAllowed(), ((b"allow", allowed.encode()),))
         return fail(request, NoSuchRoute())
 
@@ -69,10 +72,10 @@ def application(context: Context, checks: health.Health) -> FastAPI:
     return app
 
 
-def _methods(app: FastAPI, request: Request) -> set[str]:
+def _methods(routes: Sequence[BaseRoute], request: Request) -> set[str]:
     """Every method of this path: Starlette names those of the first route only."""
     methods: set[str] = set()
-    for route in app.routes:
+    for route in routes:
         match, _ = route.matches(request.scope)
         if match is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()

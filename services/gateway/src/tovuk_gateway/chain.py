@@ -368,4 +368,4 @@ async def write_answer(send: Send, answer: Answer) -> None:
 
 
 def _route_of(scope: Message) -> str:
-    return getattr(scope.get("route"), "path", "none")
+    return getattr(scope.get("route"), "path_format", "none")

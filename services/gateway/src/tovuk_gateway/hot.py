@@ -157,8 +157,15 @@ class _Plain:
 class HotProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, hot: Hot, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        super().__init__(config, server_state, app_state)
+    def __init__(
+        self,
+        hot: Hot,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self._hot = hot
         self._running = _Running()
         #: The plain request whose body is being received, or that is in flight.
