@@ -4,7 +4,7 @@ set -euo pipefail
 secret() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 echo "TOVUK_INTERNAL_KEY=$(secret 32)"
 echo "TOVUK_NATS_PASSWORD=$(secret 24)"
-echo "TOVUK_CONTROL_POSTGRES_PASSWORD=$(secret 24)"
-echo "TOVUK_METERING_POSTGRES_PASSWORD=$(secret 24)"
+echo "TOVUK_POSTGRES_CONTROL_PASSWORD=$(secret 24)"
+echo "TOVUK_POSTGRES_METERING_PASSWORD=$(secret 24)"
 echo "TOVUK_REDIS_PASSWORD=$(secret 24)"
 echo "TOVUK_BOOTSTRAP_TOKEN=bootstrap-$(secret 24)"

@@ -97,7 +97,7 @@ def test_any_key_the_client_can_send_is_kept_as_it_is(kv: Client, key: str) -> N
     ("words", "code"),
     [
         (("put", "CACHE", "k" * 513, "v"), "kv_key_too_large"),
-        (("put", "CACHE", "k", "v", "--ttl", "29"), "kv_ttl_too_small"),
+        (("put", "CACHE", "k", "v", "--ttl", "29"), "kv_ttl_too_short"),
         (("get", "NOSUCH", "k"), "kv_namespace_not_found"),
     ],
 )

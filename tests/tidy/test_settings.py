@@ -30,7 +30,7 @@ def _variables(service: str) -> set[str]:
 def _compose_block(service: str) -> str:
     """The service's own block of the compose file, with the shared blocks it merges."""
     text = (_ROOT / "docker-compose.yml").read_text()
-    block = re.search(rf"^  {service}:\n((?:    .*\n|\n)*)", text, re.MULTILINE)
+    block = re.search(rf"^  {service}:.*\n((?:    .*\n|\n)*)", text, re.MULTILINE)
     assert block, f"docker-compose.yml has no service {service}"
     shared = "".join(re.findall(r"^x-[\s\S]*?(?=^\S|\Z)", text.split("\nservices:\n", 1)[0] + "\n", re.MULTILINE))
     return shared + block.group(1)
