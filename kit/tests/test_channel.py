@@ -353,6 +353,21 @@ async def test_lost_stream_repeats_a_read_once_and_never_a_mutation(
     assert await coalescer.call(Read(0, "last")) == Said(5, "last")
 
 
+async def test_frames_not_yet_written_when_the_stream_is_lost_go_to_the_next(
+    server: RunningServer, open_coalescer: Open, service: Service
+) -> None:
+    coalescer = open_coalescer(timeout_s=60)
+    await coalescer.call(Read(0, "first"))
+    service.breaks = 1
+    names = [f"{number}{'x' * 60_000}" for number in range(FRAME_OPERATIONS_MAX)]
+    outcomes = await asyncio.gather(*[start(coalescer, Write(0, name)) for name in names])
+    for name, outcome in zip(names, outcomes, strict=True):
+        assert service.done.count(name) == (1 if isinstance(outcome, Said) else 0)
+        assert isinstance(outcome, Said | OutcomeUnknown)
+    assert isinstance(outcomes[0], OutcomeUnknown)
+    assert isinstance(outcomes[-1], Said)
+
+
 async def test_stream_that_ends_in_order_leaves_even_mutations_to_the_next(
     server: RunningServer, open_coalescer: Open, service: Service
 ) -> None:

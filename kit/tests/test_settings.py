@@ -13,6 +13,7 @@ class Settings(ServiceSettings):
     store: str = "sqlite:///data"
     workers: int = Field(default=1, ge=1)
     password: SecretStr = SecretStr("")
+    sizes: tuple[int, ...] = ()
     targets: Addresses = Field(default=("127.0.0.1:1",), validation_alias="TOVUK_OTHER_TARGETS")
 
 
@@ -60,6 +61,7 @@ def test_every_problem_is_told_at_once_under_the_variables_name(
     monkeypatch.setenv("TOVUK_PUBLIC_URL", "ftp://x")
     monkeypatch.setenv("TOVUK_LOG_LEVEL", "LOUD")
     monkeypatch.setenv("TOVUK_TEST_WORKERS", "many")
+    monkeypatch.setenv("TOVUK_TEST_SIZES", "not json")
     monkeypatch.setenv("TOVUK_OTHER_TARGETS", "nonsense")
     assert problems(capsys).keys() == {
         "TOVUK_INTERNAL_KEY",
@@ -67,6 +69,7 @@ def test_every_problem_is_told_at_once_under_the_variables_name(
         "TOVUK_LOG_LEVEL",
         "TOVUK_TEST_WORKERS",
         "TOVUK_TEST_LISTEN",
+        "TOVUK_TEST_SIZES",
         "TOVUK_OTHER_TARGETS",
     }
 

@@ -208,7 +208,9 @@ class Coalescer(Generic[Op, Ans]):
                     _logger.error("the %s service refuses the internal key", self._channel.service_name)
                     self._fail_queued(InternalError())
                 else:
-                    _logger.info("stream to %s lost: %s %s", self._channel.service_name, error.code(), error.details())
+                    # Told once, not at every attempt while the service is away.
+                    level = logging.INFO if self._connected or wait_s == RECONNECT_FIRST_S else logging.DEBUG
+                    _logger.log(level, "no stream to %s: %s", self._channel.service_name, error.details())
             except asyncio.CancelledError:
                 # A call that was cancelled raises this too; only a cancelled task is to end.
                 if cast(asyncio.Task[None], asyncio.current_task()).cancelling():

@@ -98,6 +98,8 @@ class Notices:
                     reconnect_time_wait=RECONNECT_S,
                     connect_timeout=2,
                     error_cb=_log_error,
+                    disconnected_cb=_log_disconnected,
+                    reconnected_cb=_log_reconnected,
                 )
             except (NatsError, OSError, TimeoutError) as error:
                 _logger.info("NATS cannot be reached: %r", error)
@@ -117,4 +119,13 @@ def _guarded(callback: Callback) -> Callable[[Msg], Awaitable[None]]:
 
 
 async def _log_error(error: Exception) -> None:
-    _logger.info("NATS: %r", error)
+    # One an attempt while NATS is away.
+    _logger.debug("NATS: %r", error)
+
+
+async def _log_disconnected() -> None:
+    _logger.info("NATS is away")
+
+
+async def _log_reconnected() -> None:
+    _logger.info("NATS is back")
