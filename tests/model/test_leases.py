@@ -5,43 +5,15 @@ a transactional meter reached its cap exactly and its ledger equals the effects;
 left. Buffered meters fall short by at most what dead processes held.
 """
 
-import asyncio
-import random
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from model.scenario import Scenario, Shape
-from model.world import VirtualLoop, adopt_tasks
-
-from tovuk_kit.meters import MeterName
+from model.explore import BUFFERED, TRANSACTIONAL, explore
+from model.scenario import Shape
 
 #: Worlds explored of each shape in the short form; `--full` explores many more.
 SEEDS, SEEDS_FULL = 6, 200
-
-TRANSACTIONAL: MeterName = "kv_writes"
-BUFFERED: MeterName = "kv_reads"
-
-
-def explore(seed: int, shape: Shape) -> Scenario:
-    """Run one world to its end and return what happened in it."""
-    loop = VirtualLoop()
-    adopt_tasks(loop)
-    try:
-        scenario = Scenario(loop, random.Random(seed), shape)
-        loop.run_until_complete(scenario.run())
-        loop.run_until_complete(_end_tasks())
-    finally:
-        loop.close()
-    assert not scenario.problems, f"seed {seed}: {scenario.problems[:3]}"
-    return scenario
-
-
-async def _end_tasks() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""The exploration finds what it is for: each fault planted in the protocol's code shows within a few worlds."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from model.explore import BUFFERED, TRANSACTIONAL, explore
+from model.scenario import Shape
+from model.world import ModelStore
+
+from tovuk_kit.usage import UsageRow
+from tovuk_metering.meter import bounds, leases
+from tovuk_metering.store import windows
+
+#: Worlds looked into before a fault counts as missed.
+WORLDS = 60
+
+SHAPE = Shape(TRANSACTIONAL, cap=60, replicas=3, stores=2)
+#: The same with demand that lasts through the storm, so that processes freeze while they charge.
+BUSY = dataclasses.replace(SHAPE, cap=3_000)
+
+
+def effects_ignore_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def charge(self: ModelStore, epoch: int, rows: Sequence[UsageRow]) -> None:
+        self._live.add(epoch)
+        real(self, epoch, rows)
+
+    real = ModelStore._charge
+    monkeypatch.setattr(ModelStore, "_charge", charge)
+
+
+def burnt_units_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(*args: Any, settled: int = 0, burnt: int = 0) -> None:
+        real(*args, settled=settled)
+
+    real = windows.add
+    monkeypatch.setattr(windows, "add", add)
+
+
+def outstanding_units_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_held", lambda open_leases, bound: 0)
+
+
+def refusals_come_without_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(turn: Any, since_ms: int) -> bounds.Refused:
+        bound = bounds.Bound(SHAPE.meter, "day", turn.day, SHAPE.cap, None, True, 80)
+        return bounds.Refused(bound, 1)
+
+    monkeypatch.setattr(leases, "wait", wait)
+
+
+FAULTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Shape]] = [
+    (effects_ignore_the_fence, BUSY),
+    (burnt_units_are_given_back, dataclasses.replace(SHAPE, meter=BUFFERED)),
+    (outstanding_units_are_ignored, SHAPE),
+    (refusals_come_without_recall, SHAPE),
+]
+
+
+@pytest.mark.parametrize(("plant", "shape"), FAULTS, ids=[plant.__name__ for plant, _ in FAULTS])
+def test_planted_fault_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    for seed in range(WORLDS):
+        try:
+            world = explore(seed, shape)
+        except AssertionError:
+            return
+        if shape.meter == TRANSACTIONAL and world.billed != dict(world.accepted):
+            return
+    pytest.fail(f"{plant.__name__} went unnoticed in {WORLDS} worlds")

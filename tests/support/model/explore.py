@@ -1,0 +1,32 @@
+"""One seed, one world, run to its end."""
+
+import asyncio
+import random
+
+from model.scenario import Scenario, Shape
+from model.world import VirtualLoop, adopt_tasks
+from tovuk_kit.meters import MeterName
+
+TRANSACTIONAL: MeterName = "kv_writes"
+BUFFERED: MeterName = "kv_reads"
+
+
+def explore(seed: int, shape: Shape) -> Scenario:
+    """Run one world to its end and return what happened in it."""
+    loop = VirtualLoop()
+    adopt_tasks(loop)
+    try:
+        scenario = Scenario(loop, random.Random(seed), shape)
+        loop.run_until_complete(scenario.run())
+        loop.run_until_complete(_end_tasks())
+    finally:
+        loop.close()
+    assert not scenario.problems, f"seed {seed}: {scenario.problems[:3]}"
+    return scenario
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
