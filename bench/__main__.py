@@ -1,6 +1,7 @@
 """`python -m bench`: measures, prints the tables, saves them below bench/results."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ _DISK_S = 1.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 1 when anything asked for could not be measured, or answered wrongly."""
     asked = _parser().parse_args(arguments)
+    # Ended from outside, it still stops what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(dir=asked.folder or cache()) as name:
         folder = Path(name)
         plan = _plan(asked, folder)

@@ -75,7 +75,7 @@ def open_loop(port: int, requests: Path, connections: int, seconds: float, rate_
     """Requests at drawn moments, `rate_per_s` on average, over the connections. Raises DriverFailed, MissingTool."""
     seen = _run(
         [
-            str(_openloop()),
+            str(build_open_loop()),
             *("-address", f"127.0.0.1:{port}", "-requests", str(requests), "-connections", str(connections)),
             *("-rate", str(rate_per_s), "-seconds", str(seconds)),
         ],
@@ -106,8 +106,8 @@ def cache() -> Path:
     return folder
 
 
-def _openloop() -> Path:
-    """The built driver; built again when its source is newer."""
+def build_open_loop() -> Path:
+    """The open loop's driver, built when its source is newer. Raises DriverFailed, MissingTool."""
     source, program = _HERE / "openloop", cache() / "openloop"
     newest = max(file.stat().st_mtime for file in source.iterdir())
     if not program.exists() or program.stat().st_mtime < newest:

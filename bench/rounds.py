@@ -6,18 +6,23 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
+from subprocess import SubprocessError
 
 from bench import machine
 from bench.client import Client, UnexpectedAnswer
 from bench.limits import Limit, measure
-from bench.load import DriverFailed, Load, MissingTool, closed_loop, open_loop, write_requests
+from bench.load import DriverFailed, Load, MissingTool, build_open_loop, closed_loop, open_loop, write_requests
 from bench.processes import DidNotStart, cpu_by_process, cpu_spent, machine_busy_s
 from bench.targets.base import Running, Target
 from bench.workload import DURABLE, WRITE_KEYS, Operation, connections
 
 #: What one failing target may raise: the others go on.
-_FAILURES = (MissingTool, DidNotStart, UnexpectedAnswer, DriverFailed, OSError)
+_FAILURES = (
+    *(MissingTool, DidNotStart, UnexpectedAnswer, DriverFailed),
+    *(OSError, HTTPException, SubprocessError, ValueError, KeyError),
+)
 #: Operations that also get an open loop.
 _TIMED: tuple[Operation, ...] = ("get", "put")
 #: Share of a round's own peak at which the open loop runs. Source: issue 3, done-when, speed.
@@ -75,13 +80,18 @@ class Results:
 
 
 def run(plan: Plan, say: Callable[[str], None]) -> Results:
-    """Measures everything in rounds; one target's failure is noted and the others go on."""
+    """Measures everything in rounds; one target's failure is noted and the others go on.
+
+    Raises MissingTool or DriverFailed when the open loop's driver cannot be built.
+    """
     results = Results()
+    if plan.open_loops:
+        build_open_loop()
     for number in range(1, plan.rounds + 1):
         for limit in plan.limits:
             try:
                 rates = measure(limit, plan.seconds, plan.folder)
-            except (*_FAILURES, ValueError) as error:
+            except _FAILURES as error:
                 results.failures.append(f"{limit.name}, round {number}: {error}")
             else:
                 results.limits.setdefault(limit.name, []).append(rates)

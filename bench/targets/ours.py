@@ -112,9 +112,9 @@ def _target(engine: Engine, gateways: int, metering: Metering) -> Target:
 
 OURS = (
     _target("sqlite", 1, "capped"),
+    _target("sqlite", 1, "unmetered"),
+    _target("sqlite", 1, "uncapped"),
     _target("sqlite", 2, "capped"),
     _target("redis", 1, "capped"),
     _target("redis", 2, "capped"),
-    _target("sqlite", 1, "uncapped"),
-    _target("sqlite", 1, "unmetered"),
 )

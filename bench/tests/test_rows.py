@@ -30,7 +30,7 @@ def test_ratios_are_judged_by_the_better_of_our_rows() -> None:
 
 def test_the_open_loops_p99_is_judged() -> None:
     samples = [sample("ours-redis-1", 600), sample("ours-redis-1", 300, rate=300, p99_ms=12.0)]
-    assert verdicts(Results(samples), 2) == ["MISSED: get, ours-redis-1: p99 12.00 ms at half its peak (below 10)"]
+    assert verdicts(Results(samples), 2) == ["MISSED: get, ours-redis-1: p99 12.00 ms at 50% of its peak (below 10)"]
 
 
 def test_a_put_is_judged_by_what_the_slower_of_disk_and_cores_allows() -> None:
