@@ -46,6 +46,14 @@ async def second_database(database_url: str, database: Database) -> AsyncIterato
     await second.close()
 
 
+@pytest_asyncio.fixture
+async def contention(database: Database, database_url: str) -> None:
+    """PostgreSQL's pool has opened all its connections, so that simultaneous calls meet in the database."""
+    if database_url.startswith("postgresql"):
+        pauses = (database.read(lambda tx: tx.execute("SELECT pg_sleep(0.2)")) for _ in range(8))
+        await asyncio.gather(*pauses)
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()

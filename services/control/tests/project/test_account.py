@@ -88,7 +88,7 @@ async def test_a_handle_belongs_to_one_account(accounts: Accounts, ada: Account,
     assert (await accounts.get(bob.id)).handle == "bob"
 
 
-async def test_one_of_two_simultaneous_claims_of_a_handle_wins(accounts: Accounts) -> None:
+async def test_one_of_many_simultaneous_claims_of_a_handle_wins(accounts: Accounts, contention: None) -> None:
     results = await asyncio.gather(*(accounts.create("new", "", "free") for _ in range(8)), return_exceptions=True)
     assert sum(isinstance(result, tuple) for result in results) == 1
     assert sum(isinstance(result, HandleTaken) for result in results) == 7
@@ -125,12 +125,14 @@ async def test_the_same_plan_again_has_no_new_revision(accounts: Accounts, ada: 
 
 
 async def test_simultaneous_plan_changes_each_have_their_revision(
-    accounts: Accounts, database: Database, ada: Account
+    accounts: Accounts, activity: Activity, database: Database, ada: Account, contention: None
 ) -> None:
-    plans = ["pro", "self_hosted", "free"] * 4
+    plans = ["pro", "self_hosted", "free"] * 8
     await asyncio.gather(*(accounts.set_plan(ada.id, plan) for plan in plans))
     account = await accounts.get(ada.id)
     assert await outbox(database) == [PlanNews(ada.id, account.plan, account.plan_revision)]
+    entries, _ = await activity.page(ada.id, 100, "")
+    assert account.plan_revision == 1 + [entry.kind for entry in entries].count("plan_changed")
 
 
 @pytest.mark.parametrize("plan", ["", "Free", "enterprise"])
