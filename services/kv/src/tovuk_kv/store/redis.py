@@ -16,7 +16,7 @@ from functools import partial
 from typing import Self
 from zlib import crc32
 
-from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable, TovukError
+from tovuk_kit.errors import OutcomeUnknown, StorageFull, StoreUnavailable, TovukError
 from tovuk_kv.limits import CHUNK_BYTES, SWEEP_SLICE_KEYS
 from tovuk_kv.store.base import (
     Delete,
@@ -337,10 +337,9 @@ class ChunkUpload:
             index, self.chunks = self.chunks, self.chunks + 1
             try:
                 await self._redis.ask_script(SCRIPTS["chunk"], self._tag, self.blob, index, piece)
-            except TovukError as error:
+            except OutcomeUnknown as error:
                 # Whatever became of the chunk, no key refers to it.
-                error.outcome = Outcome.NOT_DONE
-                raise
+                raise StoreUnavailable(retry_after_ms=1000) from error
             self.value_bytes += len(piece)
 
     async def finish(self) -> None:
