@@ -52,7 +52,7 @@ coverage: setup ## which sentences of the seed documents are proved, and by whic
 	@$(BIN)/python tests/coverage/report.py
 
 bench: setup ## measure against peers and limits, side by side
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench
 
 gen: setup ## the wire's Python and its golden list, from protos/
 	$(BIN)/python protos/generate.py
