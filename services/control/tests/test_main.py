@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from tovuk.control.v1 import control_pb2 as wire
 from tovuk.control.v1 import control_pb2_grpc as grpc_wire
 from tovuk_kit.client import Channel
+from tovuk_kit.notices import Notices
 from tovuk_kit.tokens import digest
 
 KEY = "an internal key of tests"
@@ -76,6 +77,28 @@ async def test_a_start_answers_ends_on_sigterm_and_a_killed_one_is_resumed(
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             assert await process.wait() == 0
+
+
+async def test_changes_are_noticed_over_nats(environment: dict[str, str], tmp_path: Path, nats_url: str) -> None:
+    subjects: asyncio.Queue[str] = asyncio.Queue()
+    notices = Notices()
+    notices.subscribe("tovuk.changed.services.*", lambda subject, _: subjects.put_nowait(subject))
+    await notices.connect(nats_url)
+    target = environment["TOVUK_CONTROL_LISTEN"]
+    async with control({**environment, "TOVUK_NATS_URL": nats_url}):
+        owner = await whose(target, await asyncio.to_thread(written, tmp_path / "token"))
+        channel = Channel(target, KEY, "control")
+        stub = grpc_wire.ServicesStub(channel.grpc)
+        # Control and this test connect to NATS in their own time, and notices before that are lost by design.
+        for number in range(300):
+            request = wire.CreateServiceRequest(account_id=owner.account_id, name=f"s-{number}", kind="fullstack")
+            await channel.unary(stub.CreateService, request, retry=False)
+            with suppress(TimeoutError):
+                heard = await asyncio.wait_for(subjects.get(), 0.1)
+                break
+        await channel.close()
+    await notices.close()
+    assert heard == f"tovuk.changed.services.{owner.account_id}"
 
 
 async def test_migrate_goes_down_and_up_and_refuses_a_version_that_is_not_there(environment: dict[str, str]) -> None:
