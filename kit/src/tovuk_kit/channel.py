@@ -189,7 +189,7 @@ class Coalescer(Generic[Op, Ans]):
         self._runner.cancel()
         await asyncio.wait([self._runner])
         self._lose(orderly=False)
-        self._fail_queued(self._channel.unavailable())
+        self._fail_queued(self._channel.unavailable)
 
     # The stream: opened again for ever, with one task that writes and one that reads.
 
@@ -206,7 +206,7 @@ class Coalescer(Generic[Op, Ans]):
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                     _logger.error("the %s service refuses the internal key", self._channel.service_name)
-                    self._fail_queued(InternalError())
+                    self._fail_queued(InternalError)
                 else:
                     # Told once, not at every attempt while the service is away.
                     level = logging.INFO if self._connected or wait_s == RECONNECT_FIRST_S else logging.DEBUG
@@ -226,7 +226,7 @@ class Coalescer(Generic[Op, Ans]):
                 wait_s = RECONNECT_FIRST_S
                 continue
             if not connected:
-                self._fail_queued(self._channel.unavailable())
+                self._fail_queued(self._channel.unavailable)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_LAST_S)
 
@@ -349,12 +349,13 @@ class Coalescer(Generic[Op, Ans]):
                 self._fail(entry, nothing_done=orderly)
         self._queue.extendleft(reversed(again))
 
-    def _fail_queued(self, error: TovukError) -> None:
+    def _fail_queued(self, make_error: Callable[[], TovukError]) -> None:
+        # One error each: callers raise them, and an exception holds the stack it was raised through.
         queued = list(self._queue)
         self._queue.clear()
         for entry in queued:
             if self._pending.pop(entry.op.id, None) is not None:
-                _give(entry.callback, error)
+                _give(entry.callback, make_error())
 
     def _fail(self, entry: _Pending[Op, Ans], *, nothing_done: bool) -> None:
         self._pending.pop(entry.op.id, None)
