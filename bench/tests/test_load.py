@@ -74,16 +74,16 @@ def test_a_stall_is_charged_to_every_request_that_waited_meanwhile(
     serve: Serve, requests: Path, ok: bytes, stall: Callable[[float], None]
 ) -> None:
     def answer(number: int) -> bytes:
-        if number == 20:
-            stall(0.5)
+        if number == 5:
+            stall(0.8)
         return ok
 
     load = open_loop(serve(answer), requests, 4, 1, 200)
     assert load.errors == 0
-    # Half of the second's requests had their moment in the stall, though only one was under way on each connection.
-    assert load.p50_ms < 500 < load.p99_ms + 100
+    # Most of the second's requests had their moment in the stall, though only one was under way on each connection.
+    assert load.p50_ms > 100
     closed = closed_loop(serve(answer), requests, 4, 1)
-    assert closed.p99_ms < load.p99_ms
+    assert closed.p50_ms < load.p50_ms
 
 
 def test_chunked_answers_are_understood(serve: Serve, requests: Path, chunked: bytes) -> None:
