@@ -4,7 +4,7 @@ TovukError
 ├── NamespaceNotFound, KeyNotFound, ServiceNotFound
 ├── KeyInvalid, KeyTooLarge, ValueInvalid, ValueTooLarge, MetadataInvalid, MetadataTooLarge
 ├── TtlTooShort, ExpirationInvalid, PreconditionFailed
-├── InvalidCursor, InvalidLimit, InvalidResourceName
+├── InvalidCursor, InvalidLimit, InvalidResourceName, ResourceNameTaken
 └── BulkTooMany, BulkInvalid, BodyTooLarge
 """
 
@@ -117,3 +117,9 @@ class BodyTooLarge(TovukError):
     """Params: limit_bytes."""
 
     code = "body_too_large"
+
+
+class ResourceNameTaken(TovukError):
+    """Params: kind."""
+
+    code = "resource_name_taken"

@@ -97,6 +97,7 @@ class TooLarge(Enum):
     TO_ANSWER_AT_ONCE = "to answer at once"
 
 
+Page = tuple[list[KeyEntry], str]
 GetAnswer = Record | NotModified | TooLarge | TovukError
 WriteAnswer = Stored | Deleted | TovukError
 Place = tuple[str, str, bytes]
@@ -440,7 +441,34 @@ class Namespaces:
 
     # Beside the hot path.
 
-    async def page(self, target: Target, prefix: bytes, limit: int, cursor: str) -> tuple[list[KeyEntry], str]:
+    def list(
+        self,
+        target: Target,
+        prefix: bytes,
+        limit: int,
+        cursor: str,
+        answer: Callable[[Page | TovukError], None],
+    ) -> None:
+        """`page`, answered by callback."""
+        self._spawn(self._list(target, prefix, limit, cursor, answer))
+
+    async def _list(
+        self,
+        target: Target,
+        prefix: bytes,
+        limit: int,
+        cursor: str,
+        answer: Callable[[Page | TovukError], None],
+    ) -> None:
+        try:
+            answer(await self.page(target, prefix, limit, cursor))
+        except TovukError as error:
+            answer(error)
+        except Exception:  # noqa: BLE001  # whoever waits gets an answer
+            _log.exception("a list failed")
+            answer(InternalError())
+
+    async def page(self, target: Target, prefix: bytes, limit: int, cursor: str) -> Page:
         """One page of keys in byte order, and the cursor of the next, empty on the last.
 
         Raises InvalidLimit, InvalidCursor, KeyTooLarge, NamespaceNotFound, and what Meters.acquire raises.

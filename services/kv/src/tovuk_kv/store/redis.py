@@ -17,6 +17,7 @@ from typing import Self
 from zlib import crc32
 
 from tovuk_kit.errors import OutcomeUnknown, StorageFull, StoreUnavailable, TovukError
+from tovuk_kit.usage import UsageStore
 from tovuk_kv.limits import CHUNK_BYTES, SWEEP_SLICE_KEYS
 from tovuk_kv.store.base import (
     Delete,
@@ -85,7 +86,7 @@ class RedisStore:
     def __init__(self, connection: RedisConnection, store_id: str, cursor_key: bytes) -> None:
         self.cursor_key = cursor_key
         self._tags = [_tag(index) for index in range(PARTITIONS)]
-        self.usage_stores = tuple(
+        self.usage_stores: Sequence[UsageStore] = tuple(
             RedisUsage(connection, tag, f"kv/{store_id}/{index}") for index, tag in enumerate(self._tags)
         )
         self._redis = connection

@@ -17,6 +17,7 @@ import apsw
 from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.migrations import load
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.usage import UsageStore
 from tovuk_kv.limits import SWEEP_SLICE_KEYS
 from tovuk_kv.store.base import (
     Delete,
@@ -68,7 +69,7 @@ class SqliteStore:
 
     def __init__(self, file: SqliteFile, files: ValueFiles, store_id: str, cursor_key: bytes) -> None:
         self.cursor_key = cursor_key
-        self.usage_stores = (SqliteUsage(file, f"kv/{store_id}/0"),)
+        self.usage_stores: Sequence[UsageStore] = (SqliteUsage(file, f"kv/{store_id}/0"),)
         self._file = file
         self._files = files
         self._removals: set[asyncio.Task[None]] = set()

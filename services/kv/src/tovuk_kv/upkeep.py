@@ -1,0 +1,58 @@
+"""Work beside requests: expired keys, deletions under way, what the registry holds open, purged services."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from tovuk_kit.errors import TovukError
+from tovuk_kv.lifecycle import Lifecycle
+from tovuk_kv.namespace import Namespaces
+from tovuk_kv.store.base import Store
+
+#: Seconds between sweeps of expired keys, and between looks at deletions under way.
+SWEEP_S, DELETIONS_S = 1.0, 1.0
+#: Seconds between looks at the registry, and between the engine's own chores.
+REGISTRY_S, MAINTAIN_S = 5.0, 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Tasks that run until they are closed; each outlives its failures."""
+
+    def __init__(self, store: Store, namespaces: Namespaces, lifecycle: Lifecycle) -> None:
+        self._store = store
+        self._namespaces = namespaces
+        self._lifecycle = lifecycle
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin."""
+        for work, every_s in (
+            (self._sweep, SWEEP_S),
+            (self._lifecycle.finish_deletions, DELETIONS_S),
+            (self._lifecycle.settle, REGISTRY_S),
+            (self._lifecycle.bury_services, REGISTRY_S),
+            (self._store.maintain, MAINTAIN_S),
+        ):
+            self._tasks.append(asyncio.create_task(_repeat(work, every_s)))
+
+    async def close(self) -> None:
+        """End what runs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        await self._namespaces.sweep()
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        try:
+            await work()
+        except TovukError as error:
+            _log.info("upkeep will be tried again: %s", error)
+        except Exception:  # noqa: BLE001  # upkeep outlives every fault of one round
+            _log.exception("upkeep failed")
+        await asyncio.sleep(every_s)
