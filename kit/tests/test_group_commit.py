@@ -137,10 +137,12 @@ async def test_a_broken_deferred_constraint_fails_its_own_work_alone(file, toget
     await file.write(
         lambda c: c.execute("CREATE TABLE part (k TEXT REFERENCES item (k) DEFERRABLE INITIALLY DEFERRED)")
     )
-    orphan = await together(lambda c: put(c, "a"), lambda c: c.execute("INSERT INTO part VALUES ('none')"))
-    assert orphan[0] is None
-    assert isinstance(orphan[1], apsw.ConstraintError)
-    assert keys(file) == ["a"]
+    works = [lambda c, k=k: put(c, k) for k in "abcdefg"]
+    works.insert(4, lambda c: c.execute("INSERT INTO part VALUES ('none')"))
+    results = await together(*works)
+    assert isinstance(results.pop(4), apsw.ConstraintError)
+    assert results == [None] * 7
+    assert keys(file) == list("abcdefg")
 
 
 async def test_a_work_that_ends_the_transaction_fails_its_group_and_not_the_writer(file, together):

@@ -4,6 +4,7 @@ python full_disk.py FOLDER    (a small filesystem of its own)
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -111,7 +112,20 @@ async def main(folder: Path) -> dict[str, object]:
     run.file = SqliteFile.open(run.path, migrations=[SCHEMA])
     seen["intact when opened again"] = run.intact()
     await run.file.close()
+    seen["reserve held at the end"] = reserve.exists()
+    fill_up(ballast)
+    run.file = SqliteFile.open(run.path, migrations=[SCHEMA])
+    await run.delete(sorted(run.rows)[:20])
+    seen["opens on a full disk"] = run.intact()
+    await run.file.close()
     return seen
+
+
+def fill_up(path: Path) -> None:
+    """Take all the room there is."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(65536)):
+            pass
 
 
 if __name__ == "__main__":

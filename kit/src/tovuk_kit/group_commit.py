@@ -176,7 +176,7 @@ class GroupCommit:
             self._roll_back(connection)
             if len(answers) == 1:
                 return [(group[0][1], error)]
-            return [answer for item in group[: len(answers)] for answer in self._commit([item])]
+            return self._commit(group[: len(answers) // 2])
         except apsw.Error as error:
             self._roll_back(connection)
             raise _GroupFailed(error, at_commit=True) from error

@@ -15,16 +15,26 @@ class Reserve:
         self.size_bytes = size_bytes
         self.held = False
 
+    @property
+    def exists(self) -> bool:
+        """Whether the file is there, perhaps of an earlier process."""
+        return self._path.exists()
+
+    @property
+    def free_bytes(self) -> int:
+        """The room left on the disk."""
+        disk = os.statvfs(self._path.parent)
+        return disk.f_bavail * disk.f_frsize
+
     def make(self, *, spare_bytes: int = 0) -> bool:
         """Hold the reserve if the disk has its size and `spare_bytes` more; returns whether it is held."""
         if self.held:
             return True
         try:
-            if self._path.exists() and self._path.stat().st_blocks * 512 >= self.size_bytes:
+            if self.exists and self._path.stat().st_blocks * 512 >= self.size_bytes:
                 self.held = True
                 return True
-            disk = os.statvfs(self._path.parent)
-            if disk.f_bavail * disk.f_frsize < self.size_bytes + spare_bytes:
+            if self.free_bytes < self.size_bytes + spare_bytes:
                 return False
             with self._path.open("wb") as file:
                 # A sparse file would hold nothing.

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 SQLITE_VERSION_MIN: Final = (3, 51, 3)
 RESERVE_BYTES: Final = 8 * 1024 * 1024
 READ_THREADS: Final = 4
+#: With less room than this on its disk a file may fail to open.
+OPENING_BYTES: Final = 1024 * 1024
 
 #: synchronous FULL: with NORMAL a power cut takes back acknowledged commits of a WAL.
 #: mmap off: a failed read through a mapping is a SIGBUS instead of an error.
@@ -99,7 +101,8 @@ class SqliteFile:
             _make_folder(path.parent)
             lock = _locked(path.with_name(f"{path.name}.lock"))
             try:
-                _prepare(path, migrations)
+                reserve = Reserve(path.with_name(f"{path.name}.reserve"), reserve_bytes)
+                _prepare_within_room(path, migrations, reserve)
             except BaseException:
                 os.close(lock)
                 raise
@@ -109,8 +112,6 @@ class SqliteFile:
             if is_fault(error):
                 raise translated(error) from error
             raise
-        reserve = Reserve(path.with_name(f"{path.name}.reserve"), reserve_bytes)
-        reserve.make()
         file = cls(path, lock, reserve, loop)
         file._writer.start()
         return file
@@ -204,6 +205,18 @@ def _connect(path: Path, pragmas: Sequence[str]) -> apsw.Connection:
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
+
+
+def _prepare_within_room(path: Path, migrations: Sequence[Migration], reserve: Reserve) -> None:
+    """Prepare the file; on a full disk even its index in shared memory needs some of the reserve's room."""
+    try:
+        _prepare(path, migrations)
+        reserve.make()
+    except apsw.Error as error:
+        if not is_fault(error) or not reserve.exists or reserve.free_bytes > OPENING_BYTES:
+            raise
+        reserve.give_up()
+        _prepare(path, migrations)
 
 
 def _prepare(path: Path, migrations: Sequence[Migration]) -> None:
