@@ -54,7 +54,7 @@ def stages(house: House, inherited: Mapping[str, str]) -> tuple[tuple[Program, .
     kv = _service(
         "kv",
         "kv",
-        {"TOVUK_KV_STORE": f"sqlite:///{house.data}/kv", **shared},
+        {"TOVUK_KV_ENGINE": "sqlite", "TOVUK_KV_DATA_DIR": str(house.data / "kv"), **shared},
         {"TOVUK_KV_LISTEN": _socket(house, "kv")},
     )
     metering = _service(
