@@ -36,12 +36,15 @@ def _start(folder: Path, *, gateways: int, engine: Engine, metering: Metering) -
             "TOVUK_PORT": str(port),
             "TOVUK_GATEWAYS": str(gateways),
             "TOVUK_BOOTSTRAP_TOKEN": token,
+            "TOVUK_KV_ENGINE": engine,
         }
         processes: tuple[int, ...] = ()
         if engine == "redis":
             redis = held.enter_context(redis_server(folder))
-            env["TOVUK_KV_STORE"] = f"redis://127.0.0.1:{redis.port}/0"
+            env["TOVUK_KV_REDIS_URL"] = f"redis://127.0.0.1:{redis.port}/0"
             processes = (redis.process,)
+        else:
+            env["TOVUK_KV_DATA_DIR"] = str(folder / "data" / "kv")
         launcher = _launcher() if metering != "unmetered" else _unmetered_launcher(folder)
         launched = held.enter_context(running(launcher, log=folder / "tovuk.log", ready=_healthy(port), env=env))
         headers = {"Authorization": f"Bearer {token}"}
