@@ -84,7 +84,11 @@ def _start_all(house: House) -> None:
     def start(service: str, command: list[str], **env: str) -> None:
         with (folder / f"{service}.log").open("wb") as log:
             house.processes[service] = subprocess.Popen(
-                command, env={**os.environ, **env}, stdout=log, stderr=log, preexec_fn=_dies_with_us
+                command,
+                env={**os.environ, **env},
+                stdout=log,
+                stderr=log,
+                preexec_fn=_dies_with_us,  # noqa: PLW1509 no thread runs yet
             )
 
     nats = shutil.which("nats-server", path=f"{binaries}{os.pathsep}{os.environ['PATH']}")
@@ -167,12 +171,12 @@ async def serving(settings: Settings, *, hot: bool = True) -> AsyncIterator[Serv
     """A gateway; without `hot`, on uvicorn's own protocol, so that every request runs through FastAPI."""
     async with wired(settings) as gateway:
         async with asyncio.timeout(_START_SECONDS_MAX):
-            while not await gateway.health.ready(fresh=True) and settings.start_wait_seconds:
+            while settings.start_wait_seconds and not await gateway.health.ready(fresh=True):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         listener = socket.create_server(("127.0.0.1", 0))
         running = server(gateway, drain_seconds=5, protocol=None if hot else HttpToolsProtocol)
         task = asyncio.create_task(running.serve([listener]))
-        while not running.started:
+        while not running.started:  # noqa: ASYNC110 uvicorn has no event for it
             await asyncio.sleep(0.005)
         served = Served(gateway, listener.getsockname(), running, task)
         try:
@@ -229,3 +233,9 @@ async def client(served: Served, owner: Owner) -> AsyncIterator[httpx.AsyncClien
     """A client of the owner."""
     async with served.client(owner.token) as client:
         yield client
+
+
+@pytest.fixture
+def conftest() -> Any:
+    """This module, for tests that start gateways or owners of their own: test folders are no packages."""
+    return sys.modules[__name__]

@@ -139,7 +139,7 @@ def router(context: Context) -> APIRouter:
         operation_id="putKvBulk",
         summary="Write up to 10,000 keys",
         responses=contract.answers(
-            models.BulkWritten, *_DATA, *_KEY, *_VALUE, *_BODY, "kv_bulk_too_many", "kv_bulk_invalid", "outcome_unknown"
+            models.BulkWritten, *_DATA, *_BODY, "kv_bulk_too_many", "kv_bulk_invalid", "storage_full", "outcome_unknown"
         ),
         openapi_extra=contract.body(models.BulkPut),
     )
@@ -151,7 +151,7 @@ def router(context: Context) -> APIRouter:
         _BULK,
         operation_id="getKvBulk",
         summary="Read up to 100 keys",
-        responses=contract.answers(models.BulkRead, *_DATA, *_KEY, *_BODY, "kv_bulk_too_many"),
+        responses=contract.answers(models.BulkRead, *_DATA, *_BODY, "kv_bulk_too_many", "kv_bulk_invalid"),
         openapi_extra=contract.body(models.BulkKeys),
     )
     async def bulk_get(request: Request, service: ServiceRef, namespace: NamespaceRef) -> Any:
@@ -162,7 +162,9 @@ def router(context: Context) -> APIRouter:
         f"{_BULK}/removals",
         operation_id="deleteKvBulk",
         summary="Delete up to 10,000 keys",
-        responses=contract.answers(models.BulkDeleted, *_DATA, *_KEY, *_BODY, "kv_bulk_too_many", "outcome_unknown"),
+        responses=contract.answers(
+            models.BulkDeleted, *_DATA, *_BODY, "kv_bulk_too_many", "kv_bulk_invalid", "outcome_unknown"
+        ),
         openapi_extra=contract.body(models.BulkKeys),
     )
     async def bulk_delete(request: Request, service: ServiceRef, namespace: NamespaceRef) -> Any:
@@ -319,10 +321,7 @@ class _Data:
         async with self._context.gate.hold(declared_length(request.headers) or limits.BULK_BODY_BYTES_MAX):
             keys = []
             for index, raw in enumerate(await self._bulk_list(request, "keys", keys_max, operation)):
-                key = strict_json(bytes(raw))
-                if not isinstance(key, str):
-                    raise BulkInvalid(index=index, reason="a key must be a string")
-                keys.append(kv_values.check_key(key))
+                keys.append(_bulk_key(index, raw))
             return keys
 
     async def _bulk_list(self, request: Request, name: str, items_max: int, operation: str) -> list[msgspec.Raw]:
@@ -392,23 +391,36 @@ def _page_json(page: frames.Page) -> bytes:
 
 
 def _bulk_entry(index: int, raw: msgspec.Raw) -> pb.BulkPutEntry:
-    """One entry of a bulk write. Its fields' own errors keep their codes; what has none is kv_bulk_invalid."""
-    entry = strict_json(bytes(raw))
-    if not isinstance(entry, dict):
-        raise BulkInvalid(index=index, reason="an entry must be an object")
-    key = entry.get("key")
-    if not isinstance(key, str):
-        raise BulkInvalid(index=index, reason="key must be a string")
-    fields = kv_values.fields_of(entry)
-    value = kv_values.value_bytes(entry.get("value"), fields.encoding)
-    if len(value) > limits.VALUE_BYTES_MAX:
-        raise ValueTooLarge(limit_bytes=limits.VALUE_BYTES_MAX)
-    return pb.BulkPutEntry(
-        key=kv_values.check_key(key),
-        meta=pb.Meta(encoding=fields.encoding, metadata=fields.metadata, expires_at=fields.expires_at),
-        ttl_seconds=fields.ttl_seconds,
-        value=value,
-    )
+    """One entry of a bulk write. Whatever is wrong with it, the answer names its index, as kv's own does."""
+    try:
+        entry = strict_json(bytes(raw))
+        if not isinstance(entry, dict):
+            raise BulkInvalid(index=index, reason="an entry must be an object")
+        key = entry.get("key")
+        if not isinstance(key, str):
+            raise BulkInvalid(index=index, reason="key must be a string")
+        fields = kv_values.fields_of(entry)
+        value = kv_values.value_bytes(entry.get("value"), fields.encoding)
+        if len(value) > limits.VALUE_BYTES_MAX:
+            raise ValueTooLarge(limit_bytes=limits.VALUE_BYTES_MAX)
+        return pb.BulkPutEntry(
+            key=kv_values.check_key(key),
+            meta=pb.Meta(encoding=fields.encoding, metadata=fields.metadata, expires_at=fields.expires_at),
+            ttl_seconds=fields.ttl_seconds,
+            value=value,
+        )
+    except BulkInvalid:
+        raise
+    except TovukError as error:
+        raise BulkInvalid(index=index, reason=error.message) from error
+
+
+def _bulk_key(index: int, raw: msgspec.Raw) -> bytes:
+    try:
+        key = strict_json(bytes(raw))
+        return kv_values.check_key(key if isinstance(key, str) else "")
+    except TovukError as error:
+        raise BulkInvalid(index=index, reason=error.message) from error
 
 
 def _bulk_messages(entry: pb.BulkPutEntry) -> list[pb.BulkPutRequest]:
