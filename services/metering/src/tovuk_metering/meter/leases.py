@@ -60,6 +60,9 @@ def acquire(turn: Turn, ask: Ask) -> State | Wait | Refused:
         if lease is None or (lease.holder, lease.account_id, lease.meter) != (ask.holder, ask.account_id, ask.meter):
             return State(ask.lease_id, closed=True)
         lease.seen = True
+    elif lease is not None and lease.seen:
+        # The holder knows it and asks for another: it has ended this one, whose last report is on its way.
+        return wait(turn, turn.now_ms)
     if lease is not None and (lease.lease_id != ask.lease_id or lease.version != ask.version or lease.day != turn.day):
         lease.offered_at_ms = turn.now_ms
         leases.update(turn.tx, lease)
