@@ -18,7 +18,7 @@ _LOG_TAIL_CHARACTERS = 2000
 
 
 class DidNotStart(Exception):
-    """A process ended, or never became ready; its last lines are in the message."""
+    """A process ended, or never became ready; its last lines are in the exception's notes."""
 
 
 def free_port() -> int:
@@ -39,7 +39,8 @@ def running(
 ) -> Iterator[int]:
     """Runs a command while the block runs, from the moment `ready` is true; yields its process id.
 
-    Output goes to `log`. At the end SIGTERM, and SIGKILL for its whole session when that does not end it in time.
+    Output goes to `log`, whose last lines are noted on an exception that passes through.
+    At the end SIGTERM, and SIGKILL for its whole session when that does not end it in time.
     Raises DidNotStart.
     """
     with log.open("wb") as output:
@@ -54,6 +55,9 @@ def running(
     try:
         _wait_until(ready, process, log, start_within_s)
         yield process.pid
+    except Exception as error:
+        error.add_note(f"{command[0]} said last:\n{_tail(log)}")
+        raise
     finally:
         _stop(process)
 
@@ -63,9 +67,12 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             what = "did not become ready" if process.poll() is None else f"ended with status {process.returncode}"
-            tail = log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
-            raise DidNotStart(f"{process.args!r} {what}:\n{tail}")
+            raise DidNotStart(f"{process.args!r} {what}")
         time.sleep(_POLL_S)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

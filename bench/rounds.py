@@ -60,7 +60,7 @@ class Sample:
     cpu_us: dict[str, float]
     #: Share of all cores that processes outside the cell used meanwhile.
     others_share: float
-    #: Confirmed writes a second right before a durable cell; 0 for others.
+    #: Confirmed writes a second right before and after a durable cell, their mean; 0 for others.
     fdatasync_per_s: float
     error: str
 
@@ -102,7 +102,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
                 _measure_target(plan, target, number, results, say)
             except _FAILURES as error:
                 results.failures.append(f"{target.name}, round {number}: {error}")
-                say(f"round {number} {target.name} failed: {error}")
+                say("\n".join([f"round {number} {target.name} failed: {error}", *getattr(error, "__notes__", ())]))
     return results
 
 
@@ -164,7 +164,7 @@ class _Cell:
         )
 
     def _sample(self, rate_per_s: float, drive: Callable[[], Load]) -> Sample:
-        disk = machine.fdatasync_per_s(self._folder, _DISK_S) if self._operation in DURABLE else 0.0
+        disk_before = self._disk()
         before, driver_before_s = cpu_by_process(self._running.processes), _children_cpu_s()
         busy_before_s, started_at = machine_busy_s(), time.perf_counter()
         load = drive()
@@ -180,9 +180,12 @@ class _Cell:
             load=load,
             cpu_us={name: used_s * _US / max(1, load.requests) for name, used_s in sorted(cpu_s.items())},
             others_share=others_s / (spent_s * len(os.sched_getaffinity(0))),
-            fdatasync_per_s=disk,
+            fdatasync_per_s=(disk_before + self._disk()) / 2,
             error=self._error(load),
         )
+
+    def _disk(self) -> float:
+        return machine.fdatasync_per_s(self._folder, _DISK_S) if self._operation in DURABLE else 0.0
 
     def _error(self, load: Load) -> str:
         if load.errors:

@@ -28,7 +28,7 @@ class Row:
 
     @property
     def fdatasync_per_s(self) -> float:
-        """Median of what the disk confirmed right before."""
+        """Median of what the disk confirmed around the cells."""
         return median(sample.fdatasync_per_s for sample in self.closed)
 
     @property

@@ -41,6 +41,9 @@ class NoMeters(Meters):
     def level_changed(self, store: int, account_id: str, meter: MeterName) -> None:
         pass
 
+    async def make_room(self, store: int, account_id: str, meter: MeterName, want_bytes: int) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
