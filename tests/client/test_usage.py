@@ -101,6 +101,14 @@ output = "."
 """
 
 
+def _has(plan: Any, dotted: str) -> bool:
+    for part in dotted.split("."):
+        if part not in plan:
+            return False
+        plan = plan[part]
+    return True
+
+
 def _caps(usage: Any) -> dict[tuple[str, str], Any]:
     return {(cap["metric"], cap["period"]): cap for cap in usage["caps"]}
 
@@ -197,9 +205,10 @@ def test_the_catalogue_names_every_product_with_its_meters_and_fields(
     kv = products["kv"]
     assert set(kv["meters"]) == {"kv_reads", "kv_writes", "kv_deletes", "kv_lists", "kv_storage_bytes"}
     assert kv["limit_fields"] and kv["pricing_fields"]
-    plans = answer["plans"]
-    names = set(plans) if isinstance(plans, dict) else {plan["name"] for plan in plans}
-    assert names >= {"free", "pro", "self_hosted"}
+    plans = {plan["key"]: plan for plan in answer["plans"]}
+    assert set(plans) == {"free", "pro", "self_hosted"}
+    for field in (*kv["limit_fields"], *kv["pricing_fields"]):
+        assert all(_has(plan if "." in field else plan["limits"], field) for plan in plans.values()), field
 
 
 @pytest.mark.parametrize(
