@@ -1,6 +1,8 @@
 """Services and the account, with the published client."""
 
-from collections.abc import Mapping
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -112,3 +114,36 @@ def test_parts_that_are_not_built_answer_in_the_error_envelope(
 ) -> None:
     refused = client(*words, "--service", service["id"], "--json")
     assert refused.error["code"] and refused.error["code"] != "api_error"
+
+
+@pytest.mark.proves("RES-098", "RES-099", "RES-094", "RES-095")
+def test_a_runtime_token_inspects_its_own_service_with_curl(
+    client: Client, kv: Client, tovuk: Product, service: Mapping[str, Any]
+) -> None:
+    created = tovuk.request("POST", "/v1/account/tokens", json={"scope": "runtime", "service": service["id"]})
+    assert created.is_success, created.text
+    token = max((text for text in _texts(created.json()) if text.startswith("tovuk_runtime_")), key=len)
+    other = tovuk.create_service("not-yours")
+
+    def curl(path: str, *options: str) -> subprocess.CompletedProcess[str]:
+        words = ["curl", "-fsS", f"{tovuk.url}{path}", "-H", f"Authorization: Bearer {token}", *options]
+        return subprocess.run(words, capture_output=True, text=True, timeout=30)
+
+    shown = curl(f"/v1/services/{service['id']}/resources")
+    assert shown.returncode == 0, shown.stderr
+    assert [row["name"] for row in json.loads(shown.stdout)["kvNamespaces"]] == ["CACHE"]
+    written = ("-X", "PUT", "-d", '{"value": "by the worker"}')
+    assert curl(f"/v1/services/{service['id']}/kv/CACHE/values/k", *written).returncode == 0
+    assert kv("get", "CACHE", "k", "--json").json["value"] == "by the worker"
+    for path in (f"/v1/services/{other['id']}/resources", "/v1/account", "/v1/account/tokens"):
+        assert curl(path).returncode == 22, f"{path} was answered"
+    assert client("service", "delete", other["id"], "--json").status == 0
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string within a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)

@@ -13,8 +13,6 @@ _NOBODYS_HOST = re.compile(
     r"(?:.*\.)?(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)|127\.0\.0\.\d+|0\.0\.0\.0|192\.0\.2\.\d+|10\..*"
 )
 
-#: A file longer than this has more than one reason to change, or says why not in its first lines.
-_LINES_MAX = 600
 _HIDDEN_WORK = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 
 
@@ -61,15 +59,6 @@ def test_no_work_is_hidden_in_comments(files: tuple[Path, ...], root: Path) -> N
         if _HIDDEN_WORK.search(line)
     ]
     assert found == []
-
-
-def test_no_source_file_has_outgrown_its_reason(files: tuple[Path, ...], root: Path) -> None:
-    long = [
-        str(path.relative_to(root))
-        for path in files
-        if path.suffix == ".py" and "_pb2" not in path.name and len(_text(path).splitlines()) > _LINES_MAX
-    ]
-    assert long == []
 
 
 def test_every_python_file_says_what_it_is_for(files: tuple[Path, ...], root: Path) -> None:
