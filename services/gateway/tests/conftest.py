@@ -114,7 +114,7 @@ def _start_all(house: House) -> None:
             "control",
             {"TOVUK_CONTROL_DATABASE_URL": f"sqlite:///{folder}/control.db", "TOVUK_BOOTSTRAP_TOKEN": OPERATOR},
         ),
-        ("kv", {"TOVUK_KV_STORE": f"sqlite:///{folder}/kv"}),
+        ("kv", {"TOVUK_KV_ENGINE": "sqlite", "TOVUK_KV_DATA_DIR": f"{folder}/kv"}),
     ):
         listen = {f"TOVUK_{service.upper()}_LISTEN": house.target(service)}
         start(service, [str(binaries / f"tovuk-{service}")], **shared, **store, **listen)

@@ -43,7 +43,13 @@ def application(context: Context, checks: health.Health) -> FastAPI:
     routes = [route for router in routers for route in router.routes]
     document: dict[str, Any] = {}
 
-    @app.get("/openapi.json", operation_id="getOpenapi", summary="This file", tags=["pages"])
+    @app.get(
+        "/openapi.json",
+        operation_id="getOpenapi",
+        summary="This file",
+        tags=["pages"],
+        responses=contract.errors(public=True),
+    )
     async def openapi() -> Any:
         """The routes, their bodies, answers and errors."""
         if not document:
