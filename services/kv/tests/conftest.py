@@ -10,11 +10,43 @@ from pathlib import Path
 
 import pytest
 
+from tovuk.control.v1 import control_pb2 as control_wire
+from tovuk.control.v1.control_pb2_grpc import AccountsStub, ServicesStub
+from tovuk.metering.v1 import metering_pb2 as metering_wire
+from tovuk.metering.v1.metering_pb2_grpc import UsageStub
+from tovuk_control.api import registrations as control_registrations
+from tovuk_control.project.account import Accounts
+from tovuk_control.project.activity import Activity
+from tovuk_control.project.page import Cursors
+from tovuk_control.project.registry import Registry as ControlRegistryNoun
+from tovuk_control.project.service import Services as ControlServices
+from tovuk_control.project.token import Tokens
+from tovuk_kit import migrations
+from tovuk_kit.client import Channel
+from tovuk_kit.clock import FakeClock, SystemClock
+from tovuk_kit.database import open_database
 from tovuk_kit.ids import new_id
+from tovuk_kit.leases import Meters
+from tovuk_kit.metering import MeteredProcess
+from tovuk_kit.notices import Notices
+from tovuk_kit.server import start_server
 from tovuk_kit.usage import UNLIMITED
+from tovuk_kv.api import registrations as kv_registrations
+from tovuk_kv.bulk import Bulk
+from tovuk_kv.clients.control import ControlRegistry
+from tovuk_kv.lifecycle import Lifecycle
+from tovuk_kv.namespace import GetAnswer, Namespaces, Target, WriteAnswer
 from tovuk_kv.store.base import Delete, Found, Lookup, Mutation, Namespace, Put, Result, Store, Upload
 from tovuk_kv.store.redis import RedisStore
 from tovuk_kv.store.sqlite import SqliteStore
+from tovuk_kv.upkeep import Upkeep as KvUpkeep
+from tovuk_kv.validation import parse_condition
+from tovuk_metering.api import registrations as metering_registrations
+from tovuk_metering.clients.control import ControlClient
+from tovuk_metering.clients.usage_stream import UsageStream
+from tovuk_metering.meter.prices import PriceBook
+from tovuk_metering.meter.turn import Turns
+from tovuk_metering.upkeep import Upkeep as MeteringUpkeep
 
 NOW_MS = 1_800_000_000_000
 METER = "kv_storage_bytes"
@@ -209,3 +241,150 @@ async def kv(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Dr
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "breaks_the_store: the engine's server is the test's own, to be killed")
+
+
+KEY = "internal-key-of-the-tests"
+
+
+class House:
+    """KV with real control, metering and NATS around it, in this process."""
+
+    def __init__(self) -> None:
+        self.account = ""
+        self.service = ""
+        self.store: Store
+        self.meters: Meters
+        self.namespaces: Namespaces
+        self.lifecycle: Lifecycle
+        self.bulk: Bulk
+        self.upkeep: KvUpkeep
+        self.control: Channel
+        self.metering: Channel
+        self.channel: Channel
+        self.channel_path = ""
+        self.clock = FakeClock(time.time_ns() // 1_000_000)
+        self.stops: list[Callable[[], Awaitable[object]]] = []
+
+    async def create(self, name: str = "CACHE") -> Target:
+        """A namespace, by its name."""
+        await self.lifecycle.create(self.account, self.service, name)
+        return Target(self.account, self.service, name)
+
+    async def get(self, target: Target, key: bytes, etag: str = "") -> GetAnswer:
+        future: asyncio.Future[GetAnswer] = asyncio.get_running_loop().create_future()
+        self.namespaces.get(target, key, etag, future.set_result)
+        return await asyncio.wait_for(future, 10)
+
+    def put_soon(
+        self, target: Target, key: bytes, value: bytes = b"value", *, ttl: int = 0, expires_at: int = 0, **said: str
+    ) -> "asyncio.Future[WriteAnswer]":
+        future: asyncio.Future[WriteAnswer] = asyncio.get_running_loop().create_future()
+        put = Put(
+            key,
+            value,
+            said.get("encoding", "text"),
+            said.get("metadata", "").encode(),
+            parse_condition(said.get("if_match", "")),
+            parse_condition(said.get("if_none_match", "")),
+        )
+        self.namespaces.put(target, put, expires_at=expires_at, ttl_seconds=ttl, answer=future.set_result)
+        return future
+
+    async def put(self, *arguments: object, **said: object) -> WriteAnswer:
+        return await asyncio.wait_for(self.put_soon(*arguments, **said), 10)  # type: ignore[arg-type]
+
+    async def delete(self, target: Target, key: bytes, if_match: str = "") -> WriteAnswer:
+        future: asyncio.Future[WriteAnswer] = asyncio.get_running_loop().create_future()
+        self.namespaces.delete(target, Delete(key, parse_condition(if_match), ""), future.set_result)
+        return await asyncio.wait_for(future, 10)
+
+    async def cap(self, meter: str, value: int) -> None:
+        request = metering_wire.PutCapRequest(
+            account_id=self.account, meter=meter, period="day", cap_value=value, hard_stop=True, notify_at_percent=80
+        )
+        await self.metering.unary(UsageStub(self.metering.grpc).PutCap, request, timeout_s=8, retry=False)
+
+    async def used(self, meter: str, expected: int) -> int:
+        """What metering knows, once it is what is expected, or after a while."""
+        request = metering_wire.GetUsageRequest(account_id=self.account)
+        used = -1
+        for _ in range(60):
+            reply = await self.metering.unary(UsageStub(self.metering.grpc).GetUsage, request, retry=True)
+            used = reply.day[meter]
+            if used == expected:
+                break
+            await asyncio.sleep(0.1)
+        return used
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def house(request: pytest.FixtureRequest, tmp_path: Path, nats_url: str) -> AsyncIterator[House]:
+    """The whole neighbourhood of KV over both engines."""
+    house = House()
+    stops = house.stops
+    await _start_control(house, tmp_path)
+    await _start_metering(house, tmp_path, nats_url)
+    if request.param == "sqlite":
+        house.store = await SqliteStore.open(tmp_path / "kv")
+    else:
+        server: RedisServer = request.getfixturevalue("shared_redis")
+        server.cli("FLUSHALL")
+        house.store = await RedisStore.open(server.url)
+    notices = Notices()
+    await notices.connect(nats_url)
+    metered = MeteredProcess(service="kv", channel=house.metering, nats_url=nats_url, notices=notices)
+    await metered.start(house.store.usage_stores)
+    house.meters = metered.meters
+    house.namespaces = Namespaces(house.store, house.meters, house.clock)
+    house.lifecycle = Lifecycle(
+        house.store, house.namespaces, ControlRegistry(house.control), house.meters, house.clock
+    )
+    house.bulk = Bulk(house.namespaces, house.store, house.meters, house.clock)
+    house.upkeep = KvUpkeep(house.store, house.namespaces, house.lifecycle)
+    services = kv_registrations(house.namespaces, house.bulk, house.lifecycle)
+    server = await start_server(f"unix:{tmp_path}/kv.sock", internal_key=KEY, services=services)
+    house.channel_path = server.target.removeprefix("unix:")
+    house.channel = Channel(server.target, KEY, "kv")
+    stops += [notices.close, house.store.close, metered.close, house.namespaces.close, server.stop, house.channel.close]
+    yield house
+    for stop in reversed(stops):
+        await stop()
+
+
+async def _start_control(house: House, folder: Path) -> None:
+    database = await open_database(f"sqlite:///{folder}/control.db", migrations.load("tovuk_control.store"))
+    clock, cursors = SystemClock(), Cursors(KEY.encode())
+
+    def publish(subject: str, payload: bytes) -> None:
+        """Nobody listens."""
+
+    accounts = Accounts(database, clock, publish, cursors, asyncio.Event().set)
+    services = ControlServices(database, clock, publish, cursors)
+    registry, activity = ControlRegistryNoun(database, clock), Activity(database, clock, cursors)
+    apis = control_registrations(Tokens(database, clock, publish), services, registry, accounts, activity)
+    server = await start_server(f"unix:{folder}/control.sock", internal_key=KEY, services=apis)
+    house.control = Channel(server.target, KEY, "control")
+    house.stops += [database.close, server.stop, house.control.close]
+    request = control_wire.CreateAccountRequest(handle="ada", plan="self_hosted")
+    reply = await house.control.unary(AccountsStub(house.control.grpc).CreateAccount, request, retry=False)
+    house.account = reply.account.id
+    service = control_wire.CreateServiceRequest(account_id=house.account, name="shop", kind="rust_worker")
+    created = await house.control.unary(ServicesStub(house.control.grpc).CreateService, service, retry=False)
+    house.service = created.id
+
+
+async def _start_metering(house: House, folder: Path, nats_url: str) -> None:
+    database = await open_database(f"sqlite:///{folder}/metering.db", migrations.load("tovuk_metering.store"))
+    notices = Notices()
+    await notices.connect(nats_url)
+    turns = Turns(database, SystemClock(), PriceBook.load(), notices.publish)
+    await turns.begin()
+    upkeep = MeteringUpkeep(turns, ControlClient(house.control), UsageStream(nats_url))
+    upkeep.start()
+    server = await start_server(
+        f"unix:{folder}/metering.sock", internal_key=KEY, services=metering_registrations(turns)
+    )
+    house.metering = Channel(server.target, KEY, "metering")
+    house.stops += [database.close, notices.close, upkeep.close, server.stop, house.metering.close]
+    plan = metering_wire.SetPlanRequest(account_id=house.account, plan="self_hosted", revision=1)
+    await house.metering.unary(UsageStub(house.metering.grpc).SetPlan, plan, retry=True)
