@@ -132,7 +132,7 @@ def test_a_runtime_token_inspects_its_own_service_with_curl(
     shown = curl(f"/v1/services/{service['id']}/resources")
     assert shown.returncode == 0, shown.stderr
     assert [row["name"] for row in json.loads(shown.stdout)["kvNamespaces"]] == ["CACHE"]
-    written = ("-X", "PUT", "-d", '{"value": "by the worker"}')
+    written = ("-X", "PUT", "-H", "Content-Type: application/json", "-d", '{"value": "by the worker"}')
     assert curl(f"/v1/services/{service['id']}/kv/CACHE/values/k", *written).returncode == 0
     assert kv("get", "CACHE", "k", "--json").json["value"] == "by the worker"
     for path in (f"/v1/services/{other['id']}/resources", "/v1/account", "/v1/account/tokens"):
