@@ -111,6 +111,11 @@ async def test_reports_become_bills_also_after_nats_was_wiped(
         return found.day["kv_writes"] == units
 
     await until(partial(reported, 3))
+    beyond = wire.LeaseTotals(lease_id=2**64 - 1, epoch=2**64 - 1, seq=2**64 - 1)
+    level = wire.LevelTotals(account_id="account_1", meter="kv_storage_bytes", seq=2**64 - 1, bytes=2**64 - 1)
+    absurd = wire.UsageReport(store="kv/one/0", leases=[beyond], levels=[level])
+    await publisher.publish("tovuk.usage.kv", absurd.SerializeToString())
+    await until(partial(reported, 4))
     await publisher.jsm().delete_stream(STREAM)
     await until(partial(reported, 5))
     await publisher.close()

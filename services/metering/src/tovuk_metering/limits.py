@@ -4,6 +4,8 @@
 HOLDER_VALID_MS = 3_000
 #: A holder is given up so long after its last heartbeat; longer than it may charge, so that it has surely stopped.
 HOLDER_GIVEN_UP_MS = 4_500
+#: A heartbeat comes every second; one later than this is overdue.
+BEAT_OVERDUE_MS = 1_500
 #: A lease its holder never showed to know is taken back after this; longer than any call takes.
 LEASE_UNSEEN_MS = 10_000
 #: A share of the free units is granted: free / (this × live holders), so that shares shrink to one.

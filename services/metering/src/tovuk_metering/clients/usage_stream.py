@@ -24,7 +24,7 @@ SUBJECTS = "tovuk.usage.>"
 CONSUMER = "metering"
 
 #: Reports beyond this push out the oldest, which their holders repeat.
-STREAM_BYTES_MAX = 256 * 1024 * 1024
+STREAM_BYTES_MAX = 64 * 1024 * 1024
 #: A report that is not acknowledged for so long is delivered again.
 ACK_WAIT_S = 10.0
 #: How long one look for reports waits; after a look in vain the consumer's existence is checked.
@@ -116,13 +116,21 @@ def _decode(message: Msg) -> Report | None:
         return None
     return Report(
         wire.store,
-        [LeaseTotals(t.lease_id, t.epoch, t.seq, t.final, _lines(t.lines)) for t in wire.leases],
-        [LevelTotals(t.account_id, t.meter, t.seq, t.bytes, _lines(t.lines)) for t in wire.levels],
+        [LeaseTotals(_stored(t.lease_id), t.epoch, t.seq, t.final, _lines(t.lines)) for t in wire.leases],
+        [
+            LevelTotals(t.account_id, t.meter, _stored(t.seq), min(t.bytes, UNITS_MAX), _lines(t.lines))
+            for t in wire.levels
+        ],
     )
 
 
 def _lines(lines: Iterable[UsageLine]) -> Lines:
     return {(line.service_id, line.resource_id): min(line.units, UNITS_MAX) for line in lines}
+
+
+def _stored(number: int) -> int:
+    """The number, or the largest a column takes: one report beyond all bounds must not hold up the others."""
+    return min(number, 2**63 - 1)
 
 
 async def _log_error(error: Exception) -> None:

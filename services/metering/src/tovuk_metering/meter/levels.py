@@ -6,13 +6,14 @@ store has lowered its own. So the allowances together never exceed the limit, un
 
 from dataclasses import dataclass
 
+from tovuk_kit.usage import UNLIMITED
 from tovuk_metering.limits import LEVEL_FRESH_MS, SHARES_PER_HOLDER
 from tovuk_metering.meter import notices
 from tovuk_metering.meter.bounds import Refused, Wait, hard_bounds, refusal, wait
 from tovuk_metering.meter.turn import Turn
 from tovuk_metering.store import holders, levels
 from tovuk_metering.store.holders import Holder
-from tovuk_metering.store.levels import UNLIMITED, Level
+from tovuk_metering.store.levels import Level
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Who was heard of, and when, by the clock that never jumps. In memory: a restart gives everyone a fresh grace."""
 
 from tovuk_kit.clock import Clock
-from tovuk_metering.limits import HOLDER_GIVEN_UP_MS
+from tovuk_metering.limits import BEAT_OVERDUE_MS, HOLDER_GIVEN_UP_MS
 from tovuk_metering.store.holders import Holder
 
 
@@ -24,10 +24,6 @@ class Liveness:
         self._heard.pop(holder, None)
         self._behind.pop(holder, None)
 
-    def knows(self, holder: Holder) -> bool:
-        """Whether this process has heard of the holder itself."""
-        return holder in self._heard
-
     def silent_ms(self, holder: Holder) -> int:
         """Since the last heartbeat, or since this process began."""
         return self._clock.boot_ms() - self._heard.get(holder, self._began)
@@ -39,4 +35,4 @@ class Liveness:
     def behind_ms(self, holder: Holder) -> int:
         """How far what is billed may lag behind what the holder has served."""
         # Between two heartbeats nothing is known; only a heartbeat that is overdue counts.
-        return self._behind.get(holder, 0) + max(0, self.silent_ms(holder) - 1_500)
+        return self._behind.get(holder, 0) + max(0, self.silent_ms(holder) - BEAT_OVERDUE_MS)

@@ -14,7 +14,6 @@ from tovuk_metering.meter.prices import Plan
 from tovuk_metering.meter.turn import Turn
 from tovuk_metering.store import accounts, caps, holders, leases, ledger, levels, notices, windows
 from tovuk_metering.store.caps import Cap
-from tovuk_metering.store.holders import Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +195,4 @@ def _behind_ms(turn: Turn, figures: _Figures) -> int:
     involved = {lease.holder for lease in figures.leases}
     stores = {level.store for level in figures.levels}
     involved |= set(holders.in_state(turn.tx, "live", stores)) if stores else set()
-    return max((_lag_ms(turn, holder) for holder in involved), default=0)
-
-
-def _lag_ms(turn: Turn, holder: Holder) -> int:
-    return turn.liveness.behind_ms(holder)
+    return max((turn.liveness.behind_ms(holder) for holder in involved), default=0)

@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 from tovuk_kit.database import Tx
 from tovuk_metering.store.holders import Holder
@@ -55,23 +56,21 @@ def new_id() -> int:
     return 1 + secrets.randbelow(_ID_MAX - 1)
 
 
-def _lease(row: tuple[object, ...]) -> Lease:
-    (lease_id, store, epoch, account_id, meter, day, version, granted, applied, unlimited, seen, offered, recalled) = (
-        row
-    )
+def _lease(row: tuple[Any, ...]) -> Lease:
+    lease_id, store, epoch, account_id, meter, day, version, granted, applied, unlimited, seen, offered, recalled = row
     return Lease(
-        lease_id,  # type: ignore[arg-type]
-        Holder(store, epoch),  # type: ignore[arg-type]
-        account_id,  # type: ignore[arg-type]
-        meter,  # type: ignore[arg-type]
-        day,  # type: ignore[arg-type]
-        version,  # type: ignore[arg-type]
-        granted,  # type: ignore[arg-type]
-        applied,  # type: ignore[arg-type]
+        lease_id,
+        Holder(store, epoch),
+        account_id,
+        meter,
+        day,
+        version,
+        granted,
+        applied,
         bool(unlimited),
         bool(seen),
-        offered,  # type: ignore[arg-type]
-        recalled,  # type: ignore[arg-type]
+        offered,
+        recalled,
     )
 
 

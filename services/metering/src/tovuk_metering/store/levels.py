@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 from tovuk_kit.database import Tx
+from tovuk_kit.usage import UNLIMITED
 
 _COLUMNS = "account_id, meter, store, version, believed, bytes, seq, applied_seq, recalled_at_ms, trimmed_at_ms"
 _SELECT = f"SELECT {_COLUMNS} FROM levels"  # noqa: S608  # constant text
-
-#: The allowance of a store that no limit binds, as holders write it.
-UNLIMITED = 2**62
 
 
 @dataclass(slots=True)
