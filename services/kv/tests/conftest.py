@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -84,6 +85,11 @@ class RedisServer:
         command = ["redis-cli", "-p", str(self.port), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
 
+    def pause(self) -> None:
+        """Stop it from answering until it is killed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -116,9 +122,9 @@ class Driver:
 
     LEASE = 7
 
-    def __init__(self, store: Store, break_it: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
-        self.break_it = break_it
+        self.break_it: Callable[[], Awaitable[None]]
         self.now_ms = NOW_MS
         self.epochs: list[int] = []
 
@@ -151,6 +157,12 @@ class Driver:
             futures.append(future)
         self.store.apply(mutations, self.now_ms)
         return list(await asyncio.wait_for(asyncio.gather(*futures), 20))
+
+    def put_of(self, namespace: Namespace, key: bytes, value: bytes) -> Mutation:
+        return self.charged(namespace, Put(key, value, "text", b"", "", ""))
+
+    def delete_of(self, namespace: Namespace, key: bytes) -> Mutation:
+        return self.charged(namespace, Delete(key, "", ""))
 
     async def put(
         self,
@@ -212,6 +224,12 @@ class Driver:
         return sum(row.units for row in rows)
 
 
+@pytest.fixture
+def driver() -> type[Driver]:
+    """What drives a store that the test opened itself."""
+    return Driver
+
+
 @pytest.fixture(params=["sqlite", "redis"])
 async def kv(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Driver]:
     """Both engines behind the port."""
@@ -233,7 +251,8 @@ async def kv(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Dr
         async def break_it() -> None:
             server.kill()
 
-    driver = Driver(store, break_it)
+    driver = Driver(store)
+    driver.break_it = break_it
     await driver.begin()
     yield driver
     await store.close()
@@ -388,3 +407,13 @@ async def _start_metering(house: House, folder: Path, nats_url: str) -> None:
     house.stops += [database.close, notices.close, upkeep.close, server.stop, house.metering.close]
     plan = metering_wire.SetPlanRequest(account_id=house.account, plan="self_hosted", revision=1)
     await house.metering.unary(UsageStub(house.metering.grpc).SetPlan, plan, retry=True)
+
+
+@pytest.fixture
+def open_store() -> Callable[[str, Path, RedisServer | None], Awaitable[Store]]:
+    """Opens a store of an engine within the test's own event loop."""
+
+    async def open_store(engine: str, folder: Path, server: RedisServer | None) -> Store:
+        return await SqliteStore.open(folder) if server is None else await RedisStore.open(server.url)
+
+    return open_store

@@ -6,16 +6,18 @@ the first entry was applied (the store, a namespace deleted meanwhile) says that
 
 import asyncio
 import codecs
+import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import Outcome, TovukError
 from tovuk_kit.holding import Lease
-from tovuk_kit.leases import Meters
+from tovuk_kit.leases import Meters, UsageSettling
 from tovuk_kit.meters import MeterName
+from tovuk_kit.usage import UNLIMITED
 from tovuk_kv.errors import BodyTooLarge, BulkInvalid, BulkTooMany, NamespaceNotFound, ValueInvalid
 from tovuk_kv.limits import (
     BULK_BODY_BYTES_MAX,
@@ -42,6 +44,11 @@ from tovuk_kv.store.base import (
 )
 from tovuk_kv.store.inline import OpenInline
 from tovuk_kv.validation import check_head, check_key, check_value_bytes
+
+#: Locks that accounts share while they gather a bulk request's units.
+BUDGET_LOCKS = 64
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class Bulk:
         self._meters = meters
         self._now_ms = clock.wall_ms
         self._writes = asyncio.Semaphore(BULK_WRITES_CONCURRENT_MAX)
+        self._budgets = [asyncio.Lock() for _ in range(BUDGET_LOCKS)]
 
     async def put(self, target: Target, entries: int, parts: AsyncIterator[EntryPart]) -> Applied:
         """Write all entries.
@@ -92,12 +100,16 @@ class Bulk:
                 await self._receive(target, entries, parts, writes)
                 leases = await self._budget(target, "kv_writes", [write.mutation.key for write in writes])
                 unstarted = list(writes)
+                held: Counter[int] = Counter()
                 try:
-                    await self._make_room(namespace, writes)
-                except BaseException:
-                    self._release(leases, unstarted)
-                    raise
-                await self._apply(namespace, leases, unstarted)
+                    try:
+                        await self._make_room(namespace, writes, held)
+                    except BaseException:
+                        self._release(leases, unstarted)
+                        raise
+                    await self._apply(namespace, leases, unstarted)
+                finally:
+                    await self._let_room_go(target.account_id, held)
             except BaseException:
                 for write in unstarted:
                     if isinstance(write.mutation, Put) and not isinstance(write.mutation.value, bytes):
@@ -190,9 +202,24 @@ class Bulk:
             await entry.discard()
             raise BulkInvalid(index=len(writes), reason="the request ended before it")
 
-    async def _budget(self, target: Target, meter: MeterName, keys: Iterable[bytes]) -> dict[int, Lease]:
+    async def _budget(self, target: Target, meter: MeterName, keys: Sequence[bytes]) -> dict[int, Lease]:
         """All units or none: a lease of every partition concerned, its units reserved."""
+        if not keys:
+            return {}
         units = Counter(self._store.partition(target.service_id, key) for key in keys)
+        # One after the other: two that hold half of their units each would wait for each other.
+        async with self._budgets[hash(target.account_id) % len(self._budgets)]:
+            try:
+                return await self._acquire(target, meter, units)
+            except UsageSettling:
+                if len(units) == 1:
+                    raise
+            # Some partitions' units may keep the others' from being refused: asked for as one, the answer is final.
+            first = min(units)
+            self._meters.release(await self._meters.acquire(first, target.account_id, meter, len(keys)), len(keys))
+            return await self._acquire(target, meter, units)
+
+    async def _acquire(self, target: Target, meter: MeterName, units: Counter[int]) -> dict[int, Lease]:
         leases: dict[int, Lease] = {}
         try:
             for partition, count in sorted(units.items()):
@@ -203,8 +230,8 @@ class Bulk:
             raise
         return leases
 
-    async def _make_room(self, namespace: Namespace, writes: Sequence[Write]) -> None:
-        """Room for the level's highest point on the way, before the first entry is applied."""
+    async def _make_room(self, namespace: Namespace, writes: Sequence[Write], held: Counter[int]) -> None:
+        """Room for the level's highest point on the way, kept by `held`, before the first entry is applied."""
         keys = list({write.mutation.key for write in writes})
         sizes = await self._store.stored_bytes(namespace, keys)
         grown: Counter[int] = Counter()
@@ -216,10 +243,35 @@ class Bulk:
             grown[partition] += size - sizes.get(key, 0)
             sizes[key] = size
             highest[partition] = max(highest[partition], grown[partition])
-        for partition, size in highest.items():
-            level = await self._store.usage_stores[partition].level(namespace.account_id, STORAGE)
-            if size > 0 and level.bytes + size > level.allowance:
-                await self._namespaces.make_room(partition, namespace.account_id, level.bytes + size)
+        growth = {partition: size for partition, size in highest.items() if size > 0}
+        try:
+            await self._hold_room(namespace.account_id, growth, held)
+        except UsageSettling:
+            if len(growth) == 1:
+                raise
+            # As with units: asked for as one, the answer is final.
+            await self._let_room_go(namespace.account_id, held)
+            held.clear()
+            first = min(growth)
+            level = await self._store.usage_stores[first].level(namespace.account_id, STORAGE)
+            await self._namespaces.make_room(first, namespace.account_id, level.bytes + sum(growth.values()))
+            await self._hold_room(namespace.account_id, growth, held)
+
+    async def _hold_room(self, account_id: str, growth: dict[int, int], held: Counter[int]) -> None:
+        for partition, size in growth.items():
+            level = await self._store.usage_stores[partition].level(account_id, STORAGE)
+            if level.allowance == UNLIMITED:
+                continue
+            held[partition] += size
+            await self._store.hold_room(partition, account_id, size)
+            await self._namespaces.make_room(partition, account_id, level.bytes + size)
+
+    async def _let_room_go(self, account_id: str, held: Counter[int]) -> None:
+        for partition, size in held.items():
+            try:
+                await self._store.hold_room(partition, account_id, -size)
+            except TovukError as error:
+                _log.info("room that is held lapses by itself: %s", error)
 
     async def _apply(self, namespace: Namespace, leases: dict[int, Lease], writes: list[Write]) -> list[WriteAnswer]:
         """Apply in order, a bounded step at a time; takes what it has started out of `writes`."""

@@ -241,6 +241,13 @@ class Store(Protocol):
         """What these keys count on the level now, expired ones included; absent keys are left out."""
         ...
 
+    async def hold_room(self, partition: int, account_id: str, size: int) -> None:
+        """Keep trims of the account's allowance from taking `size` bytes of room beyond the level; negative: no longer.
+
+        What is held lapses by itself within seconds, should its holder die.
+        """
+        ...
+
     async def open_value(self, namespace: Namespace, key: bytes, now_ms: int) -> OpenValue | Refusal | None:
         """The key's newest version for streaming; None when absent, Refusal.GONE."""
         ...

@@ -45,6 +45,8 @@ from tovuk_kv.store.redis_wire import Argument, Reply
 PARTITIONS = 16
 #: How long a value that is being read outlives its key unless the pin is renewed, in milliseconds.
 PIN_MS = 60_000
+#: How long room that a bulk write holds is kept from trims, in milliseconds.
+HOLD_MS = 15_000
 #: How old an upload that no key refers to becomes, in milliseconds.
 UPLOAD_AGE_MS = 3_600_000
 #: Uploads and unpinned values a partition is tidied of at once.
@@ -61,6 +63,7 @@ SCRIPTS = {
         "drop",
         "entomb",
         "find",
+        "hold_room",
         "mutate",
         "open",
         "page",
@@ -226,6 +229,10 @@ class RedisStore:
 
         sizes = await asyncio.gather(*[size(key) for key in keys])
         return {key: int(size) for key, size in zip(keys, sizes, strict=True) if size is not None}
+
+    async def hold_room(self, partition: int, account_id: str, size: int) -> None:
+        arguments = (f"{account_id}|kv_storage_bytes", size, HOLD_MS)
+        await self._redis.ask_script(SCRIPTS["hold_room"], self._tags[partition], *arguments)
 
     async def open_value(self, namespace: Namespace, key: bytes, now_ms: int) -> OpenValue | Refusal | None:
         partition = self.partition(namespace.service_id, key)

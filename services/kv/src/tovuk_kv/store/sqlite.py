@@ -173,6 +173,9 @@ class SqliteStore:
 
         return await self._file.read_in_thread(work)
 
+    async def hold_room(self, partition: int, account_id: str, size: int) -> None:
+        """Nothing: there is no other partition that the room could be given to."""
+
     async def open_value(self, namespace: Namespace, key: bytes, now_ms: int) -> OpenValue | Refusal | None:
         def work(connection: apsw.Connection) -> OpenValue | Refusal | None:
             if not _is_open(connection, namespace):
