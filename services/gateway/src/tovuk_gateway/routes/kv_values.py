@@ -103,9 +103,9 @@ def check_key(key: str) -> bytes:
 
 
 def condition(header: bytes | None, *, weak: bool) -> str:
-    """If-Match, or with `weak` If-None-Match, for the wire: `*`, or versions joined by commas; empty for no header.
+    """If-Match, or with `weak` If-None-Match, for the wire: `*`, or our ETags joined by commas; empty for no header.
 
-    ETags that are not ours match nothing, and so does a weak one in If-Match; `-` stands for them on the wire.
+    ETags that are not ours match nothing, and so does a weak one in If-Match; `"-"` stands for them on the wire.
     """
     if header is None:
         return ""
@@ -114,8 +114,8 @@ def condition(header: bytes | None, *, weak: bool) -> str:
         return text
     if not _ETAGS.fullmatch(text):
         raise InvalidRequest(reason="If-Match and If-None-Match take ETags in double quotes, or *")
-    versions = [tag for mark, tag in _ETAG.findall(text) if tag.isdecimal() and (weak or not mark)]
-    return ",".join(versions) or "-"
+    tags = [f'"{tag}"' for mark, tag in _ETAG.findall(text) if tag.isdecimal() and (weak or not mark)]
+    return ",".join(tags) or '"-"'
 
 
 def forced_base64(values: list[str]) -> bool:

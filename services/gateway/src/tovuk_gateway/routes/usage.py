@@ -48,7 +48,7 @@ def router(context: Context) -> APIRouter:
         try:
             usage, catalogue, services = await asyncio.gather(
                 context.metering.usage(caller.account_id),
-                context.metering.catalogue(),
+                memory.catalogue(context),
                 context.control.list_services(caller.account_id),
             )
         except ServiceUnavailable:
