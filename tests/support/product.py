@@ -18,28 +18,30 @@ import httpx
 _READY_WITHIN_S = 90.0
 _STOPPED_WITHIN_S = 60.0
 _POLL_S = 0.02
+_SCRIPT = Path(sys.executable).parent / "tovuk"
 
 
 @dataclass
 class Product:
-    """A running product: its URL, the first account's token, its data, the launcher's log and settings."""
+    """A running product: its URL, the first account's token, its data, its launcher's log, settings and script."""
 
     url: str
     token: str
     data: Path
     log: Path
     settings: dict[str, str]
+    script: Path
 
     @classmethod
     @contextmanager
-    def launched(cls, directory: Path, **settings: str) -> Iterator["Product"]:
+    def launched(cls, directory: Path, script: Path = _SCRIPT, **settings: str) -> Iterator["Product"]:
         """A product with its data below `directory`, ready when the context begins and gone when it ends."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         token = settings.get("TOVUK_BOOTSTRAP_TOKEN") or f"bootstrap-{secrets.token_hex(16)}"
         settings = {**settings, "TOVUK_PORT": str(port), "TOVUK_BOOTSTRAP_TOKEN": token}
-        product = cls(f"http://127.0.0.1:{port}", token, directory / "data", directory / "log", settings)
+        product = cls(f"http://127.0.0.1:{port}", token, directory / "data", directory / "log", settings, script)
         product.start()
         try:
             product.wait_until_ready()
@@ -52,7 +54,7 @@ class Product:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOVUK_")}
         with self.log.open("ab") as log:
             self.launcher: subprocess.Popen[bytes] = subprocess.Popen(
-                [Path(sys.executable).parent / "tovuk"],
+                [self.script],
                 env={**inherited, "TOVUK_DATA_DIR": str(self.data), **self.settings},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
