@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from tovuk_kit.settings import Address, ServiceSettings
@@ -24,6 +24,9 @@ class RedisEngine:
     url: str
 
 
+_ENGINE_OF = {"data_dir": "sqlite", "redis_url": "redis"}
+
+
 class Settings(ServiceSettings):
     """KV's settings."""
 
@@ -32,21 +35,20 @@ class Settings(ServiceSettings):
     #: Where keys live: `sqlite` (with `data_dir`; one process) or `redis` (with `redis_url`; any number of processes).
     engine: Literal["sqlite", "redis"]
     #: The folder of the SQLite file and the large values beside it.
-    data_dir: Path | None = None
+    data_dir: Path | None = Field(default=None, validate_default=True)
     #: `redis://`, `rediss://` or `unix://`, with user, password and database where needed.
-    redis_url: str = Field(default="", pattern=r"^$|^(rediss?|unix)://.+")
+    redis_url: str = Field(default="", validate_default=True, pattern=r"^$|^(rediss?|unix)://.+")
     #: Control's gRPC address.
     control_target: Address = Field(validation_alias="TOVUK_CONTROL_TARGET")
     #: Metering's gRPC address.
     metering_target: Address = Field(validation_alias="TOVUK_METERING_TARGET")
 
-    @model_validator(mode="after")
-    def _engine_is_whole(self) -> "Settings":
-        if self.engine == "sqlite" and self.data_dir is None:
-            raise ValueError("TOVUK_KV_DATA_DIR is needed by the sqlite engine")
-        if self.engine == "redis" and not self.redis_url:
-            raise ValueError("TOVUK_KV_REDIS_URL is needed by the redis engine")
-        return self
+    @field_validator("data_dir", "redis_url")
+    @classmethod
+    def _engine_is_whole(cls, value: Path | str | None, info: ValidationInfo) -> Path | str | None:
+        if not value and info.data.get("engine") == _ENGINE_OF[info.field_name or ""]:
+            raise ValueError(f"is needed by the {info.data['engine']} engine")
+        return value
 
     @property
     def store(self) -> SqliteEngine | RedisEngine:
