@@ -20,8 +20,9 @@ from tovuk_kit.client import Channel
 from tovuk.toy.v1 import toy_pb2 as wire, toy_pb2_grpc as grpc_wire
 async def main():
     channel = Channel(sys.argv[1], sys.stdin.read().strip(), "toy")
+    add = grpc_wire.ToyStub(channel.grpc).Add
     for amount in (40, 2):
-        reply = await channel.unary(grpc_wire.ToyStub.Add, wire.AddRequest(name="visits", amount=amount), retry=False)
+        reply = await channel.unary(add, wire.AddRequest(name="visits", amount=amount), retry=False)
     print(reply.total)
     await channel.close()
 asyncio.run(main())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _ROOT = Path(__file__).resolve().parents[2]
 _SERVICES = sorted(path.parent.name for path in (_ROOT / "services").glob("*/pyproject.toml"))
@@ -21,7 +22,7 @@ def test_every_link_of_every_document_leads_somewhere(files: tuple[Path, ...], r
     for path in files:
         if path.suffix != ".md":
             continue
-        for target in _LINK.findall(path.read_text()):
+        for target in _LINK.findall(_FENCED.sub("", path.read_text())):
             place, _, anchor = target.partition("#")
             if re.match(r"[a-z]+:", place):
                 continue
