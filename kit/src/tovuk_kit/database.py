@@ -62,8 +62,10 @@ class Database(Protocol):
         ...
 
 
-async def open_database(url: str, migrations: Sequence[Migration]) -> Database:
+async def open_database(url: str, migrations: Sequence[Migration], *, essential: bool = False) -> Database:
     """Open the database of a `sqlite:///path` or `postgresql://…` URL, migrated to the newest version.
+
+    `essential` writes go on, by the room of a reserve file, when the disk under a SQLite file is full.
 
     Raises UnknownEngine, MigrationError, StoreUnavailable, StorageFull or FileInUse.
     """
@@ -73,7 +75,7 @@ async def open_database(url: str, migrations: Sequence[Migration]) -> Database:
             from tovuk_kit.sqlite_database import SqliteDatabase
 
             # As in other libraries, three slashes lead to a relative path and four to an absolute one.
-            return SqliteDatabase.open(Path(parts.path[1:]), migrations=migrations)
+            return SqliteDatabase.open(Path(parts.path[1:]), migrations=migrations, essential=essential)
         case "postgresql" | "postgres":
             # Installed only where it is used: the extra tovuk-kit[postgres].
             from tovuk_kit.postgres import PostgresDatabase

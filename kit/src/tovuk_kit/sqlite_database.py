@@ -17,16 +17,17 @@ T = TypeVar("T")
 class SqliteDatabase:
     """A `Database` in one file; its writes are committed in groups."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, file: SqliteFile, *, essential: bool = False) -> None:
         self._file = file
+        self._essential = essential
 
     @classmethod
-    def open(cls, path: Path, *, migrations: Sequence[Migration] = ()) -> Self:
+    def open(cls, path: Path, *, migrations: Sequence[Migration] = (), essential: bool = False) -> Self:
         """Open or create the file; raises what SqliteFile.open raises."""
-        return cls(SqliteFile.open(path, migrations=migrations))
+        return cls(SqliteFile.open(path, migrations=migrations), essential=essential)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        return await self._file.write(lambda connection: _run(connection, work))
+        return await self._file.write(lambda connection: _run(connection, work), essential=self._essential)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         return await self._file.read_in_thread(lambda connection: _run(connection, work))

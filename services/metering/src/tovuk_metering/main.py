@@ -21,7 +21,8 @@ from tovuk_metering.upkeep import Upkeep
 
 async def _serve(settings: Settings) -> None:
     book = PriceBook.load()
-    database = await open_database(settings.database_url, migrations.load("tovuk_metering.store"))
+    # Usage goes on being metered while a full disk refuses what is metered.
+    database = await open_database(settings.database_url, migrations.load("tovuk_metering.store"), essential=True)
     notices = Notices()
     await notices.connect(settings.nats_url)
     turns = Turns(database, SystemClock(), book, notices.publish)
