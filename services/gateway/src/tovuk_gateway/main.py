@@ -4,8 +4,8 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +85,17 @@ async def wired(settings: Settings) -> AsyncIterator[Gateway]:
         yield Gateway(front, hot, chain, health, metrics)
 
 
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: after a drain they would end the process as if the signal had killed it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def server(gateway: Gateway, *, drain_seconds: int, protocol: Any = None) -> uvicorn.Server:
     """The HTTP server; `protocol` takes the fast path's place, as the tests of both paths need."""
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             gateway.front,
             http=protocol or gateway.hot.protocol,  # type: ignore[arg-type] # called as the class would be
@@ -129,24 +137,28 @@ async def _flush_metrics(metrics: Metrics) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    stopping = asyncio.current_task()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
     async with wired(settings) as gateway:
-        # Until uvicorn takes the signals over.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: stopping and stopping.cancel())
+        _on_signals(lambda _: starting.cancel())
         await _others(gateway, settings.start_wait_seconds)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        running = server(gateway, drain_seconds=settings.drain_seconds)
+        _on_signals(lambda number: running.handle_exit(number, None))
         flusher = loop.create_task(_flush_metrics(gateway.metrics))
         ops = await OpsEndpoint.listen(settings.ops_listen, gateway.health.ready) if settings.ops_listen else None
         _log.info("starting: %s", settings.describe())
         try:
-            await server(gateway, drain_seconds=settings.drain_seconds).serve([bound_socket(settings.listen)])
+            await running.serve([bound_socket(settings.listen)])
         finally:
             flusher.cancel()
             if ops is not None:
                 await ops.close()
+
+
+def _on_signals(handle: Callable[[int], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, handle, number)
 
 
 def main() -> None:
@@ -155,7 +167,7 @@ def main() -> None:
     telemetry.configure("gateway", settings)
     # uvicorn says every start and stop in prose of its own.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    with suppress(asyncio.CancelledError, KeyboardInterrupt):
+    with suppress(asyncio.CancelledError):
         run(_serve(settings))
 
 
