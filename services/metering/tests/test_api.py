@@ -97,7 +97,7 @@ async def test_an_account_control_has_not_told_of_is_asked_to_come_again(channel
     assert caught.value.retry_after_ms == 1_000
 
 
-@pytest.mark.proves("CAP-013", "CAP-014", "CAP-034", "CAP-035", "RES-074")
+@pytest.mark.proves("CAP-015", "RES-074")
 async def test_usage_shows_every_meter_the_caps_the_limits_and_the_estimate(
     channel: Channel, usage: UsageStub, clock: FakeClock
 ) -> None:

@@ -12,6 +12,7 @@ from tovuk_metering.meter import leases as protocol
 from tovuk_metering.meter.turn import Turn, Turns
 from tovuk_metering.store import holders, leases, levels
 from tovuk_metering.store.holders import Holder
+from tovuk_metering.store.leases import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,14 @@ async def answer(turns: Turns, beat: Beat) -> Orders:
 
 def changes(turn: Turn, beat: Beat) -> bool:
     """Whether `settle` would change anything; most heartbeats only ask."""
-    if any(holders.state_of(turn.tx, holder) == "given_up" for holder in beat.buried):
+    states = holders.states(turn.tx, {holder.store for holder in (*beat.holders, *beat.buried)})
+    if any(holder not in states for holder in beat.holders):
+        return True
+    if any(states.get(holder) == "given_up" for holder in beat.buried):
         return True
     return any(
-        holders.state_of(turn.tx, holder) is None or _to_mark(turn, holder, beat) or _never_received(turn, holder, beat)
-        for holder in beat.holders
+        _is_shown(lease, beat) or _was_never_received(turn, lease, beat)
+        for lease in leases.of_holders(turn.tx, set(beat.holders))
     )
 
 
@@ -90,35 +94,38 @@ def settle(turn: Turn, beat: Beat) -> None:
     for holder in sorted(beat.holders):
         if holders.state_of(turn.tx, holder) is None:
             _register(turn, holder, exclusive=beat.exclusive)
-        for lease in _to_mark(turn, holder, beat):
-            lease.seen = True
-            leases.update(turn.tx, lease)
-        for lease in _never_received(turn, holder, beat):
-            leases.close(turn.tx, lease.lease_id)
+    for lease in leases.of_holders(turn.tx, set(beat.holders)):
+        if _is_shown(lease, beat):
+            leases.mark_seen(turn.tx, lease.lease_id)
+        elif _was_never_received(turn, lease, beat):
+            # It may be handed out again at this moment, under the account's lock.
+            turn.lock(lease.account_id)
+            now = leases.by_id(turn.tx, lease.lease_id)
+            if now is not None and _was_never_received(turn, now, beat):
+                leases.close(turn.tx, lease.lease_id)
 
 
 def orders(turn: Turn, beat: Beat) -> Orders:
     """What to tell the process, from what is durable."""
     told = Orders()
+    marked = leases.by_ids(turn.tx, {mark.lease_id for mark in beat.unconfirmed})
     for mark in beat.unconfirmed:
-        lease = leases.by_id(turn.tx, mark.lease_id)
+        lease = marked.get(mark.lease_id)
         if lease is None or (not mark.final and lease.applied >= mark.seq):
             told.confirmed.append(mark)
     for level_mark in beat.unconfirmed_levels:
         level = levels.get(turn.tx, level_mark.account_id, level_mark.meter, level_mark.store)
         if level is not None and level.applied_seq >= level_mark.seq:
             told.confirmed_levels.append(level_mark)
-    living = [holder for holder in beat.holders if holders.state_of(turn.tx, holder) == "live"]
+    states = holders.states(turn.tx, {holder.store for holder in beat.holders})
+    living = {holder for holder in beat.holders if states.get(holder) == "live"}
     told.lost = [holder for holder in beat.holders if holder not in living]
-    for holder in living:
-        told.recalled += [lease.lease_id for lease in leases.of_holder(turn.tx, holder) if lease.recalled_at_ms]
+    told.recalled = [lease.lease_id for lease in leases.of_holders(turn.tx, living) if lease.recalled_at_ms]
     stores = {holder.store for holder in living}
-    for store in sorted(stores):
-        told.recalled_levels += [
-            LevelMark(store, level.account_id, level.meter, level.seq) for level in levels.recalled(turn.tx, store)
-        ]
-    if stores:
-        told.dead = holders.in_state(turn.tx, "given_up", stores)
+    told.recalled_levels = [
+        LevelMark(level.store, level.account_id, level.meter, level.seq) for level in levels.recalled(turn.tx, stores)
+    ]
+    told.dead = sorted(holder for holder, state in states.items() if state == "given_up" and holder.store in stores)
     return told
 
 
@@ -148,18 +155,11 @@ def _register(turn: Turn, holder: Holder, *, exclusive: bool) -> None:
     holders.put(turn.tx, holder, state, turn.now_ms)
 
 
-def _to_mark(turn: Turn, holder: Holder, beat: Beat) -> list[leases.Lease]:
-    """Leases the holder shows to know for the first time."""
-    return [lease for lease in leases.of_holder(turn.tx, holder) if not lease.seen and lease.lease_id in beat.leases]
+def _is_shown(lease: Lease, beat: Beat) -> bool:
+    """Whether the holder shows for the first time that it knows the lease."""
+    return not lease.seen and lease.lease_id in beat.leases
 
 
-def _never_received(turn: Turn, holder: Holder, beat: Beat) -> list[leases.Lease]:
-    """Leases whose grant must have been lost: no answer is under way for so long."""
-    return [
-        lease
-        for lease in leases.of_holder(turn.tx, holder)
-        if not lease.seen
-        and lease.lease_id not in beat.leases
-        and lease.applied == 0
-        and turn.now_ms - lease.offered_at_ms >= LEASE_UNSEEN_MS
-    ]
+def _was_never_received(turn: Turn, lease: Lease, beat: Beat) -> bool:
+    """Whether the lease's grant must have been lost: no answer is under way for so long."""
+    return not lease.seen and lease.lease_id not in beat.leases and turn.now_ms - lease.offered_at_ms >= LEASE_UNSEEN_MS

@@ -28,6 +28,18 @@ def state_of(tx: Tx, holder: Holder) -> State | None:
     return rows[0][0] if rows else None
 
 
+def states(tx: Tx, stores: Collection[str]) -> dict[Holder, State]:
+    """Every holder ever heard of at these stores that is not pruned, with its state."""
+    if not stores:
+        return {}
+    marks = ", ".join("?" for _ in stores)
+    rows = tx.execute(
+        f"SELECT store, epoch, state FROM holders WHERE store IN ({marks})",  # noqa: S608  # placeholders only
+        tuple(stores),
+    )
+    return {Holder(row[0], row[1]): row[2] for row in rows}
+
+
 def put(tx: Tx, holder: Holder, state: State, now_ms: int) -> None:
     """Register the holder, or change its state."""
     tx.execute(

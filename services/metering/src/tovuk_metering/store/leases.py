@@ -1,6 +1,7 @@
 """Open count leases, and what of each is applied to the ledger."""
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +115,11 @@ def update(tx: Tx, lease: Lease) -> None:
     )
 
 
+def mark_seen(tx: Tx, lease_id: int) -> None:
+    """The holder has shown that it knows the lease."""
+    tx.execute("UPDATE leases SET seen = 1 WHERE lease_id = ?", (lease_id,))
+
+
 def close(tx: Tx, lease_id: int) -> None:
     """Remove a lease and its lines; the ledger keeps what was applied."""
     tx.execute("DELETE FROM lease_lines WHERE lease_id = ?", (lease_id,))
@@ -129,6 +135,26 @@ def by_id(tx: Tx, lease_id: int) -> Lease | None:
 def of_holder(tx: Tx, holder: Holder) -> list[Lease]:
     """All open leases of a holder."""
     return [_lease(row) for row in tx.execute(f"{_SELECT} WHERE store = ? AND epoch = ?", (holder.store, holder.epoch))]
+
+
+def by_ids(tx: Tx, lease_ids: Collection[int]) -> dict[int, Lease]:
+    """Those of the leases that are open."""
+    return {lease.lease_id: lease for lease in _in(tx, "lease_id", lease_ids)}
+
+
+def of_holders(tx: Tx, held_by: Collection[Holder]) -> list[Lease]:
+    """All open leases of these holders, by lease id."""
+    found = [lease for lease in _in(tx, "store", {holder.store for holder in held_by}) if lease.holder in held_by]
+    return sorted(found, key=lambda lease: lease.lease_id)
+
+
+def _in(tx: Tx, column: str, values: Collection[int | str]) -> list[Lease]:
+    if not values:
+        return []
+    return [
+        _lease(row)
+        for row in tx.execute(f"{_SELECT} WHERE {column} IN ({', '.join('?' for _ in values)})", tuple(values))
+    ]
 
 
 def of_month(tx: Tx, account_id: str, month: str, meter: str | None = None) -> list[Lease]:

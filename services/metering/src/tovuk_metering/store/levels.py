@@ -1,5 +1,6 @@
 """Bytes an account stores at each store, how far each store may let them grow, and since when."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tovuk_kit.database import Tx
@@ -95,9 +96,11 @@ def of_account(tx: Tx, account_id: str, meter: str | None = None) -> list[Level]
     return [Level(*row) for row in rows]
 
 
-def recalled(tx: Tx, store: str) -> list[Level]:
-    """Levels at a store whose spare room is asked back."""
-    return [Level(*row) for row in tx.execute(f"{_SELECT} WHERE store = ? AND recalled_at_ms > 0", (store,))]
+def recalled(tx: Tx, stores: Collection[str]) -> list[Level]:
+    """Levels at these stores whose spare room is asked back."""
+    return [
+        level for row in tx.execute(f"{_SELECT} WHERE recalled_at_ms > 0") if (level := Level(*row)).store in stores
+    ]
 
 
 def lines(tx: Tx, account_id: str) -> list[Line]:

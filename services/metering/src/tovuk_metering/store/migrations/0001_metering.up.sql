@@ -90,7 +90,7 @@ CREATE TABLE levels (
   PRIMARY KEY (account_id, meter, store)
 );
 
-CREATE INDEX levels_by_store ON levels (store, recalled_at_ms);
+CREATE INDEX levels_by_recall ON levels (recalled_at_ms);
 
 CREATE TABLE level_lines (
   account_id TEXT NOT NULL,
