@@ -22,6 +22,7 @@ from tovuk_control.project.page import Cursors
 from tovuk_control.project.registry import Registry as ControlRegistryNoun
 from tovuk_control.project.service import Services as ControlServices
 from tovuk_control.project.token import Tokens
+from tovuk_control.upkeep import Upkeep as ControlUpkeep
 from tovuk_kit import migrations
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import FakeClock, SystemClock
@@ -265,6 +266,13 @@ def pytest_configure(config: pytest.Config) -> None:
 KEY = "internal-key-of-the-tests"
 
 
+class NoPlans:
+    """Where this test's control tells plans; metering was told by hand."""
+
+    async def set_plan(self, account_id: str, plan: str, revision: int) -> None:
+        """Heard."""
+
+
 class House:
     """KV with real control, metering and NATS around it, in this process."""
 
@@ -281,6 +289,8 @@ class House:
         self.metering: Channel
         self.channel: Channel
         self.channel_path = ""
+        #: Control's purge of services that were deleted 72 hours ago.
+        self.purge: Callable[[], Awaitable[None]]
         self.clock = FakeClock(time.time_ns() // 1_000_000)
         self.stops: list[Callable[[], Awaitable[object]]] = []
 
@@ -372,7 +382,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path, nats_url: str) -
 
 async def _start_control(house: House, folder: Path) -> None:
     database = await open_database(f"sqlite:///{folder}/control.db", migrations.load("tovuk_control.store"))
-    clock, cursors = SystemClock(), Cursors(KEY.encode())
+    clock, cursors = house.clock, Cursors(KEY.encode())
 
     def publish(subject: str, payload: bytes) -> None:
         """Nobody listens."""
@@ -380,6 +390,7 @@ async def _start_control(house: House, folder: Path) -> None:
     accounts = Accounts(database, clock, publish, cursors, asyncio.Event().set)
     services = ControlServices(database, clock, publish, cursors)
     registry, activity = ControlRegistryNoun(database, clock), Activity(database, clock, cursors)
+    house.purge = ControlUpkeep(database, clock, NoPlans(), publish).sweep
     apis = control_registrations(Tokens(database, clock, publish), services, registry, accounts, activity)
     server = await start_server(f"unix:{folder}/control.sock", internal_key=KEY, services=apis)
     house.control = Channel(server.target, KEY, "control")

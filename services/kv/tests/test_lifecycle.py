@@ -1,15 +1,15 @@
 """Namespaces come and go, in agreement with control's real registry."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from tovuk.control.v1 import control_pb2 as wire
-from tovuk.control.v1.control_pb2_grpc import RegistryStub
+from tovuk.control.v1.control_pb2_grpc import RegistryStub, ServicesStub
 from tovuk_kit.errors import TovukError
 from tovuk_kit.ids import new_id
-from tovuk_kv.store.base import Namespace, Stored
+from tovuk_kv.clients.control import Claim
+from tovuk_kv.store.base import Namespace, Tombstoned
 
 
 async def reserve(house: Any, name: str) -> bool:
@@ -65,46 +65,52 @@ async def test_names_that_cannot_be_a_resources_are_refused(house: Any, name: st
     assert raised.value.code == "invalid_resource_name"
 
 
-async def test_what_a_crash_left_between_store_and_registry_is_settled(house: Any) -> None:
+async def test_what_a_crash_left_between_registry_and_store_is_settled(house: Any) -> None:
     registry = house.lifecycle._registry
-    stored = Namespace(new_id("kv"), "STORED", house.service, house.account, 0)
-    await house.store.create(stored)
-    dropped = await house.create("DROPPED")
-    await house.store.drop(await house.store.find(house.service, "DROPPED"))
-    assert not await reserve(house, dropped.ref)
-    await house.lifecycle.finish_deletions()
-    assert await reserve(house, dropped.ref)
+    exists = Namespace(new_id("kv"), "EXISTS", house.service, house.account, 0)
+    await registry.reserve(house.account, Claim(house.service, exists.id, "EXISTS"))
+    await house.store.create(exists)
+    await registry.reserve(house.account, Claim(house.service, new_id("kv"), "NEVER"))
+    house.clock.advance(61_000)
+    assert len(await registry.unsettled()) == 2
+    await house.lifecycle.settle()
     assert await registry.unsettled() == []
+    assert not await reserve(house, "EXISTS")
+    assert await reserve(house, "NEVER")
 
 
-async def test_a_purged_service_is_emptied_and_takes_nothing_more(house: Any) -> None:
+async def test_an_interrupted_deletion_is_finished_and_its_name_released(house: Any) -> None:
     target = await house.create()
-    assert isinstance(await house.put(target, b"k"), Stored)
-    for namespace in await house.store.entomb(house.service):
-        await house.store.drop(namespace)
+    await house.put(target, b"k")
+    await house.store.drop(await house.store.find(house.service, "CACHE"))
+    assert not await reserve(house, "CACHE")
+    await house.lifecycle.finish_deletions()
+    assert await house.store.dropped() == []
+    assert await reserve(house, "CACHE")
+
+
+async def test_a_purged_service_is_emptied_acknowledged_and_takes_nothing_more(house: Any) -> None:
+    target = await house.create()
+    await house.put(target, b"k")
+    request = wire.DeleteServiceRequest(account_id=house.account, ref=house.service)
+    await house.control.unary(ServicesStub(house.control.grpc).DeleteService, request, retry=False)
+    house.clock.advance(72 * 3_600_000 + 1000)
+    await house.purge()
+    assert await house.lifecycle._registry.tombstones() == [house.service]
+    await house.lifecycle.bury_services()
+    assert await house.lifecycle._registry.tombstones() == []
     assert (await house.get(target, b"k")).code == "kv_namespace_not_found"
+    assert await house.used("kv_storage_bytes", 0) == 0
+    with pytest.raises(Tombstoned):
+        await house.store.create(Namespace(new_id("kv"), "LATE", house.service, house.account, 0))
     with pytest.raises(TovukError) as raised:
         await house.create("LATE")
     assert raised.value.code == "service_not_found"
-    assert await reserve(house, "LATE"), "the refused one was released"
 
 
-async def test_upkeep_sweeps_and_finishes_deletions(house: Any) -> None:
-    target = await house.create()
-    other = await house.create("OTHER")
-    await house.put(target, b"k", b"value", ttl=30)
-    await house.put(other, b"k", b"value")
-    await house.store.drop(await house.store.find(house.service, "OTHER"))
-    house.clock.advance(31_000)
-    house.upkeep.start()
-    try:
-        async with asyncio.timeout(20):
-            while await house.store.dropped() or (await house.store.sweep(0)).keys or await stored(house):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-    finally:
-        await house.upkeep.close()
-
-
-async def stored(house: Any) -> int:
-    levels = [await usage.level(house.account, "kv_storage_bytes") for usage in house.store.usage_stores]
-    return sum(level.bytes for level in levels)
+async def test_a_create_that_meets_a_tombstone_releases_its_claim(house: Any) -> None:
+    await house.store.entomb(house.service)
+    with pytest.raises(TovukError) as raised:
+        await house.create("LATE")
+    assert raised.value.code == "service_not_found"
+    assert await reserve(house, "LATE")
