@@ -6,12 +6,12 @@ Source: metering.md 2 (recall), 4 (idle leases), 5 (death), 7 (setting a cap), 8
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk_kit.clock import Clock
-from tovuk_kit.errors import TovukError
+from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_kit.holding import Grave, Holder, Holdings, Lease, LeaseService
 from tovuk_kit.usage import units_of
 
@@ -45,15 +45,9 @@ class Heartbeat:
         while True:
             self._held.sync_soon.clear()
             try:
-                await self._sync()
-                self.away = False
-            except TovukError as error:
-                self.away = True
-                for holder in self._held.holders:
-                    holder.unlimited_until = self._now() + UNLIMITED_GRACE_MS
-                _log.info("metering does not answer: %s", error)
+                await self._beat()
             except Exception:  # noqa: BLE001  # the heartbeat outlives every fault of one beat
-                _log.exception("sync failed")
+                _log.exception("a heartbeat failed")
             for lease in [lease for holder in self._held.holders for lease in holder.leases.values()]:
                 self._look_after_idle(lease)
             interval_ms = BURIAL_INTERVAL_MS if self._held.graves else SYNC_INTERVAL_MS
@@ -63,11 +57,16 @@ class Heartbeat:
             await asyncio.sleep(0.002)
 
     async def fenced(self, holder: Holder, epoch: int) -> None:
-        """The store refused an effect because `epoch` is dead; a new epoch is live when this returns."""
+        """Let a holder whose `epoch` is dead begin anew; the new epoch is live when this returns.
+
+        Raises StoreUnavailable.
+        """
         if holder.epoch == epoch:
             if holder.renewing is None:
                 holder.renewing = self._spawn(self._renew(holder))
             await asyncio.shield(holder.renewing)
+            if holder.epoch == epoch:
+                raise StoreUnavailable(retry_after_ms=1_000)
 
     def stop(self) -> None:
         """Cancel what is under way."""
@@ -75,6 +74,9 @@ class Heartbeat:
             task.cancel()
 
     def _look_after_idle(self, lease: Lease) -> None:
+        if lease.unlimited and self.away:
+            # It could not be had again: what is known to be without a limit goes on.
+            return
         now = self._now()
         idle_ms = now - lease.used_at
         over = now >= lease.ends_at and not (lease.unlimited and idle_ms < UNLIMITED_GRACE_MS)
@@ -83,7 +85,8 @@ class Heartbeat:
         elif idle_ms > IDLE_TRIM_MS and not lease.unlimited and lease.taken < lease.granted:
             self._spawn(self._trim(lease))
 
-    async def _sync(self) -> None:
+    async def _beat(self) -> None:
+        """Sync once, and do what metering asks."""
         sent_at = self._now()
         buried = [grave for grave in self._held.graves if grave.buried]
         request = wire.SyncRequest(
@@ -100,18 +103,35 @@ class Heartbeat:
             leases=[lease.id for holder in self._held.holders for lease in (*holder.leases.values(), *holder.ending)],
         )
         epochs = [holder.epoch for holder in self._held.holders]
-        reply = await self._service.sync(request)
+        try:
+            reply = await self._service.sync(request)
+        except TovukError as error:
+            self._go_on_alone()
+            _log.info("metering does not answer: %s", error)
+            return
+        self.away = False
         lost = {(h.store, h.epoch) for h in reply.lost}
         for holder, epoch in zip(self._held.holders, epochs, strict=True):
             if (holder.store.name, epoch) in lost:
+                if holder.epoch == epoch:
+                    # Units counted in memory meet no fence.
+                    holder.valid_until = holder.unlimited_until = 0
                 self._spawn(self.fenced(holder, epoch))
             elif holder.epoch == epoch:
                 holder.valid_until = holder.unlimited_until = sent_at + reply.valid_ms
-        for grave in buried:
-            await grave.holder.store.forget(grave.epoch, None)
-            self._held.graves.remove(grave)
-        await self._confirm(reply)
-        await self._obey(reply)
+        # What others wait for comes before what only saves room, which an unreachable store may hold up.
+        self._obey(reply)
+        self._confirm_levels(reply)
+        await asyncio.gather(*(self._confirm_at(holder, reply) for holder in self._held.holders))
+        await asyncio.gather(*(self._forget_grave(grave) for grave in buried))
+
+    def _go_on_alone(self) -> None:
+        """Metering is away: what no limit binds goes on, unless this holder may already have been given up."""
+        self.away = True
+        now = self._now()
+        for holder in self._held.holders:
+            if now < holder.unlimited_until:
+                holder.unlimited_until = now + UNLIMITED_GRACE_MS
 
     def _lease_marks(self) -> Iterable[wire.LeaseMark]:
         for holder in self._held.holders:
@@ -134,32 +154,40 @@ class Heartbeat:
         ]
         return max(waiting, default=0)
 
-    async def _confirm(self, reply: wire.SyncReply) -> None:
+    async def _confirm_at(self, holder: Holder, reply: wire.SyncReply) -> None:
+        """Forget at one store what metering has applied."""
         confirmed = {mark.lease_id: mark for mark in reply.confirmed}
-        for holder in self._held.holders:
-            ended = []
-            for lease in (*holder.leases.values(), *holder.ending):
-                mark = confirmed.get(lease.id)
-                if mark is None:
-                    continue
-                lease.confirmed = max(lease.confirmed, mark.seq)
-                if lease.closed and mark.final and not lease.dirty and not lease.in_flight and not lease.buffer:
-                    ended.append(lease)
-            if ended:
-                await holder.store.forget(holder.epoch, [lease.id for lease in ended])
-                holder.ending = [lease for lease in holder.ending if lease not in ended]
         for grave in self._held.graves:
-            if grave.rows is not None and not grave.buried:
+            if grave.holder is holder and grave.rows is not None and not grave.buried:
                 grave.unconfirmed -= confirmed.keys()
                 grave.buried = not grave.unconfirmed
+        ended = []
+        for lease in (*holder.leases.values(), *holder.ending):
+            mark = confirmed.get(lease.id)
+            if mark is None:
+                continue
+            lease.confirmed = max(lease.confirmed, mark.seq)
+            if lease.closed and mark.final and not lease.dirty and not lease.in_flight and not lease.buffer:
+                ended.append(lease)
+        if ended:
+            with _logged():
+                await holder.store.forget(holder.epoch, [lease.id for lease in ended])
+                holder.ending = [lease for lease in holder.ending if lease not in ended]
+
+    async def _forget_grave(self, grave: Grave) -> None:
+        with _logged():
+            await grave.holder.store.forget(grave.epoch, None)
+            self._held.graves.remove(grave)
+
+    def _confirm_levels(self, reply: wire.SyncReply) -> None:
         indexes = {holder.store.name: holder.index for holder in self._held.holders}
         for level_mark in reply.confirmed_levels:
             key = (indexes[level_mark.store], level_mark.account_id, level_mark.meter)
             known = self._held.levels.get(key)
-            if known is not None and not known.dirty and known.seq <= level_mark.seq:
+            if known is not None and not known.dirty and 0 <= known.seq <= level_mark.seq:
                 del self._held.levels[key]
 
-    async def _obey(self, reply: wire.SyncReply) -> None:
+    def _obey(self, reply: wire.SyncReply) -> None:
         recalled = set(reply.recalled)
         if recalled:
             for holder in self._held.holders:
@@ -222,6 +250,7 @@ class Heartbeat:
             # What was buffered under the dead epoch is burnt with it: it may have been given up long ago.
             holder.leases.clear()
             holder.ending.clear()
+            holder.doubtful = False
             holder.valid_until = holder.unlimited_until = 0
             self._held.graves.append(Grave(holder, old))
             await self.distrust_allowances(holder)
@@ -236,14 +265,21 @@ class Heartbeat:
             self._held.level_changed(holder, level.account_id, level.meter)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._logged(work))
+        task = asyncio.create_task(_logging(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    @staticmethod
-    async def _logged(work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except TovukError as error:
-            _log.info("metering work failed, it will be asked again: %s", error)
+
+async def _logging(work: Coroutine[Any, Any, None]) -> None:
+    with _logged():
+        await work
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Work that metering or the next beat asks for again when it fails."""
+    try:
+        yield
+    except TovukError as error:
+        _log.info("metering work failed, it will be asked again: %s", error)

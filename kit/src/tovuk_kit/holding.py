@@ -126,6 +126,8 @@ class Holder:
     #: Leases that are ending: their last totals are not confirmed yet.
     ending: list[Lease] = field(default_factory=list)
     renewing: asyncio.Task[None] | None = None
+    #: Units may or may not have reached the store: nothing is final before a fence, so the epoch has to end.
+    doubtful: bool = False
 
     def may_charge(self, lease: "Lease | None", now: int) -> bool:
         """Whether metering can not have given this holder up, as far as this lease is concerned."""
@@ -155,6 +157,7 @@ class LevelMark:
     holder: Holder
     account_id: str
     meter: str
+    #: Sequence of the state published last; -1 while none is, or a newer one is being read.
     seq: int = -1
     dirty: bool = True
     published_at: int = 0
@@ -193,6 +196,7 @@ class Holdings:
         holder = lease.holder
         if holder.leases.get((lease.account_id, lease.meter)) is lease:
             del holder.leases[lease.account_id, lease.meter]
-        if lease not in holder.ending:
+        # What belongs to a dead epoch is reported by those who bury it.
+        if lease.epoch == holder.epoch and lease not in holder.ending:
             lease.dirty = True
             holder.ending.append(lease)

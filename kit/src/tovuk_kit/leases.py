@@ -29,8 +29,11 @@ SYNC_PAUSE_MS = 20
 ACQUIRE_WAIT_MS = 2_000
 #: How long a refusal, or metering's absence, is believed without asking again.
 REFUSAL_BELIEVED_MS = 500
+#: Refusals remembered; beyond that all are asked for anew, so that memory does not grow with accounts.
+REFUSALS_MAX = 10_000
 #: How long closing waits for requests in flight and the last report.
 CLOSE_WAIT_MS = 3_000
+CLOSE_PAUSE_MS = 20
 
 
 class UsageCapReached(TovukError):
@@ -82,8 +85,8 @@ class Meters:
         self._heartbeat = Heartbeat(self._held, leases, clock)
         self._reporter = Reporter(self._held, reports, clock, self._heartbeat.fenced)
         self._refusals: dict[Key, _Refusal] = {}
-        self._unlimited: set[Key] = set()
-        self._loops: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
 
     async def start(self, stores: Sequence[UsageStore]) -> None:
         """Begin an epoch at every store, bury what an earlier incarnation left, and keep the heartbeat.
@@ -94,9 +97,9 @@ class Meters:
             holder = Holder(index, store, await store.begin_epoch())
             self._holders.append(holder)
             self._held.graves += [Grave(holder, epoch) for epoch in await store.dead_epochs()]
-            self._unlimited |= {(index, account_id, meter) for account_id, meter in await store.known_unlimited()}
             await self._heartbeat.distrust_allowances(holder)
-        self._loops = [asyncio.create_task(self._heartbeat.run()), asyncio.create_task(self._reporter.run())]
+        self._beating = asyncio.create_task(self._heartbeat.run())
+        self._reporting = asyncio.create_task(self._reporter.run())
 
     def take(self, store: int, account_id: str, meter: MeterName, units: int = 1) -> Lease | None:
         """Reserve units at once; None when the lease in hand does not have them.
@@ -176,7 +179,10 @@ class Meters:
                 await self._pause(wait_ms)
 
     async def fenced(self, store: int, epoch: int) -> None:
-        """The store refused an effect because `epoch` is dead; a new epoch is live when this returns."""
+        """The store refused an effect because `epoch` is dead; a new epoch is live when this returns.
+
+        Raises StoreUnavailable.
+        """
         await self._heartbeat.fenced(self._holders[store], epoch)
 
     def hurry(self) -> None:
@@ -190,20 +196,27 @@ class Meters:
 
     async def close(self) -> None:
         """Flush, close every lease and report it as final, within a bound."""
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WAIT_MS / 1000):
+                self._reporter.stop()
+                if self._reporting is not None:
+                    await self._reporting
+                for holder in self._holders:
+                    for lease in list(holder.leases.values()):
+                        self._held.end(lease)
+                while any(
+                    lease.in_flight or lease.buffer or lease.dirty
+                    for holder in self._holders
+                    for lease in holder.ending
+                ):
+                    await self._reporter.report()
+                    await asyncio.sleep(CLOSE_PAUSE_MS / 1000)
+        for task in (self._beating, self._reporting):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         self._heartbeat.stop()
-        for holder in self._holders:
-            for lease in list(holder.leases.values()):
-                self._held.end(lease)
-        deadline = self._now() + CLOSE_WAIT_MS
-        while self._now() < deadline and any(
-            lease.in_flight or lease.buffer or lease.dirty for holder in self._holders for lease in holder.ending
-        ):
-            with contextlib.suppress(TovukError):
-                await self._reporter.report()
-            await asyncio.sleep(0.02)
 
     @staticmethod
     async def _pause(wait_ms: int) -> None:
@@ -255,22 +268,27 @@ class Meters:
                 if holder.epoch != epoch or any(ending.id == reply.granted.lease_id for ending in holder.ending):
                     # The lease belongs to a dead epoch, or our last report of it is under way; a fresh one follows.
                     return SYNC_PAUSE_MS
-                await self._adopt(holder, account_id, meter, held, reply.granted, sent_at)
+                self._adopt(holder, account_id, meter, held, reply.granted, sent_at)
                 return 0
             case "wait":
                 return max(1, reply.wait.retry_after_ms)
             case _:
                 refused = self._refusal(reply.refused)
                 believed_ms = min(REFUSAL_BELIEVED_MS, reply.refused.resets_in_ms)
-                self._refusals[key] = _Refusal(refused, units, sent_at + believed_ms)
+                self._believe(key, _Refusal(refused, units, sent_at + believed_ms))
                 raise refused
 
     def _metering_away(self, key: Key) -> TovukError:
         away = MeteringUnavailable(retry_after_ms=1_000, meter=key[2])
-        self._refusals[key] = _Refusal(away, 0, self._now() + REFUSAL_BELIEVED_MS)
+        self._believe(key, _Refusal(away, 0, self._now() + REFUSAL_BELIEVED_MS))
         return away
 
-    async def _adopt(
+    def _believe(self, key: Key, refusal: _Refusal) -> None:
+        if len(self._refusals) >= REFUSALS_MAX:
+            self._refusals.clear()
+        self._refusals[key] = refusal
+
+    def _adopt(
         self,
         holder: Holder,
         account_id: str,
@@ -290,10 +308,6 @@ class Meters:
         lease.adopt(state, sent_at)
         if lease.closed:
             self._held.end(lease)
-        key = (holder.index, account_id, meter)
-        if lease.unlimited != (key in self._unlimited):
-            (self._unlimited.add if lease.unlimited else self._unlimited.discard)(key)
-            await holder.store.remember_unlimited(account_id, meter, lease.unlimited)
 
     async def _raise_allowance(self, holder: Holder, level: Level, want_bytes: int) -> int:
         try:

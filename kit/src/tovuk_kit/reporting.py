@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import Outcome, TovukError
-from tovuk_kit.holding import Grave, Holder, Holdings, Lease, LevelMark, ReportSink
+from tovuk_kit.holding import Grave, Holder, Holdings, Lease, ReportSink
 from tovuk_kit.usage import Fenced, UsageRow, units_of
 
 _log = logging.getLogger(__name__)
@@ -34,35 +34,46 @@ class Reporter:
         self._sink = sink
         self._now = clock.boot_ms
         self._fenced = fenced
+        self._stopped = False
 
     async def run(self) -> None:
-        """Report until cancelled."""
-        while True:
+        """Report until `stop`."""
+        while not self._stopped:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._held.report_soon.wait(), REPORT_INTERVAL_MS / 1000)
             self._held.report_soon.clear()
             try:
                 await self.report()
-            except TovukError as error:
-                _log.info("usage is not reported: %s", error)
             except Exception:  # noqa: BLE001  # reporting outlives every fault of one round
                 _log.exception("report failed")
 
+    def stop(self) -> None:
+        """End `run` after the round under way, which holds units that are nowhere else."""
+        self._stopped = True
+        self._held.report_soon.set()
+
     async def report(self) -> None:
-        """One round. Raises StoreUnavailable when a store cannot be reached."""
-        for holder in list(self._held.holders):
-            epoch = holder.epoch
+        """One round. A store that cannot be reached holds up no other."""
+        await asyncio.gather(*(self._report_at(holder) for holder in self._held.holders))
+
+    async def _report_at(self, holder: Holder) -> None:
+        epoch = holder.epoch
+        try:
             try:
                 await self._flush(holder)
                 await self._publish_leases(holder)
             except Fenced:
                 await self._fenced(holder, epoch)
-        for grave in list(self._held.graves):
-            await self._publish_grave(grave)
-        await self._publish_levels()
+            for grave in [grave for grave in self._held.graves if grave.holder is holder]:
+                await self._publish_grave(grave)
+            await self._publish_levels(holder)
+        except TovukError as error:
+            _log.info("usage at %s is not reported: %s", holder.store.name, error)
 
     async def _flush(self, holder: Holder) -> None:
-        """Move buffered units into the store."""
+        """Move buffered units into the store. Raises Fenced when the epoch has to end."""
+        if holder.doubtful:
+            raise Fenced
         flushed: list[tuple[Lease, dict[tuple[str, str], int]]] = []
         rows: list[UsageRow] = []
         for lease in (*holder.leases.values(), *holder.ending):
@@ -75,11 +86,13 @@ class Reporter:
         try:
             await holder.store.add(holder.epoch, rows)
         except TovukError as error:
-            if error.outcome is not Outcome.UNKNOWN:
-                for lease, buffer in flushed:
-                    for line, units in buffer.items():
-                        lease.buffer[line] = lease.buffer.get(line, 0) + units
-            # Where it is unknown, reads may stay unbilled but are never billed twice.
+            if error.outcome is Outcome.UNKNOWN:
+                # Added again they might be billed twice, and left out they would be given back though they were used.
+                holder.doubtful = True
+                raise Fenced from error
+            for lease, buffer in flushed:
+                for line, units in buffer.items():
+                    lease.buffer[line] = lease.buffer.get(line, 0) + units
             raise
         for lease, _ in flushed:
             lease.dirty = True
@@ -131,31 +144,35 @@ class Reporter:
                 report.leases.append(_totals(lease_id, grave.epoch, grave.rows[lease_id], final=False))
             await self._sink.publish(report)
 
-    async def _publish_levels(self) -> None:
+    async def _publish_levels(self, holder: Holder) -> None:
         now = self._now()
-        by_holder: dict[int, list[LevelMark]] = {}
-        for mark in self._held.levels.values():
-            if mark.dirty or now - mark.published_at > REPUBLISH_AFTER_MS:
-                by_holder.setdefault(mark.holder.index, []).append(mark)
-        for index, marks in by_holder.items():
-            store = self._held.holders[index].store
-            report = wire.UsageReport(store=store.name)
-            for mark in marks:
-                mark.dirty = False
-                level = await store.level(mark.account_id, mark.meter)
-                mark.seq = level.seq
-                report.levels.append(
-                    wire.LevelTotals(
-                        account_id=mark.account_id,
-                        meter=mark.meter,
-                        seq=level.seq,
-                        bytes=level.bytes,
-                        lines=[wire.UsageLine(service_id=s, resource_id=r, units=b) for s, r, b in level.lines],
-                    )
+        due = [
+            mark
+            for mark in self._held.levels.values()
+            if mark.holder is holder and (mark.dirty or now - mark.published_at > REPUBLISH_AFTER_MS)
+        ]
+        report = wire.UsageReport(store=holder.store.name)
+        for mark in due:
+            # While the level is read, a confirmation of what was published before must not settle it.
+            mark.dirty, mark.seq = False, -1
+            try:
+                level = await holder.store.level(mark.account_id, mark.meter)
+            except TovukError:
+                mark.dirty = True
+                raise
+            mark.seq = level.seq
+            report.levels.append(
+                wire.LevelTotals(
+                    account_id=mark.account_id,
+                    meter=mark.meter,
+                    seq=level.seq,
+                    bytes=level.bytes,
+                    lines=[wire.UsageLine(service_id=s, resource_id=r, units=b) for s, r, b in level.lines],
                 )
-            if await self._sink.publish(report):
-                for mark in marks:
-                    mark.published_at = now
+            )
+        if due and await self._sink.publish(report):
+            for mark in due:
+                mark.published_at = now
 
 
 def _by_lease(rows: Iterable[UsageRow]) -> dict[int, list[UsageRow]]:

@@ -99,11 +99,3 @@ class UsageStore(Protocol):
     async def trim_allowance(self, account_id: str, meter: str) -> Level:
         """Lower the allowance to the bytes stored, in one step; the row as it then is."""
         ...
-
-    async def known_unlimited(self) -> list[tuple[str, str]]:
-        """(account, meter) pairs last seen without a limit."""
-        ...
-
-    async def remember_unlimited(self, account_id: str, meter: str, unlimited: bool) -> None:
-        """Note whether a limit binds, for the time when metering is away."""
-        ...

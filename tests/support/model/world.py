@@ -69,7 +69,8 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
-        self._tasks: set[asyncio.Task[Any]] = set()
+        #: In the order they were started, so that a seed tells in which they end.
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         self._thawed = asyncio.Event()
         self._thawed.set()
 
@@ -80,8 +81,8 @@ class Process:
         return asyncio.get_running_loop().create_task(work, context=context)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     def crash(self) -> None:
         """Every task ends where it stands; what was sent is under way."""
