@@ -17,7 +17,8 @@ def _tracked() -> tuple[Path, ...]:
     if listed.returncode == 0:
         names = listed.stdout.decode().rstrip("\0").split("\0")
         return tuple(sorted(path for name in names if (path := ROOT / name).is_file()))
-    ignored = {".git", ".venv", ".data", ".cache", "__pycache__", "node_modules"}  # an unpacked archive has no git
+    # An unpacked archive has no git to ask; what .gitignore names by folder is left out by hand.
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()} | {".git"}
     return tuple(
         sorted(path for path in ROOT.rglob("*") if path.is_file() and not ignored & set(path.relative_to(ROOT).parts))
     )
