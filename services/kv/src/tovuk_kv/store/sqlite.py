@@ -5,6 +5,7 @@ share a work of the group commit, and within it the rows that count them.
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any, Self
 
 import apsw
 
-from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
+from tovuk_kit.errors import InternalError, StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.migrations import load
 from tovuk_kit.sqlite import SqliteFile
 from tovuk_kit.usage import UsageStore
@@ -45,6 +46,8 @@ from tovuk_kv.store.value_files import FileUpload, OpenFile, ValueFiles
 METER = "kv_storage_bytes"
 #: How often a reader looks again for a large value that was replaced while it looked.
 OPEN_ATTEMPTS = 100
+
+_log = logging.getLogger(__name__)
 
 _READ = (
     "SELECT version, encoding, metadata, expires_at, value_bytes, value, file FROM entry"
@@ -108,6 +111,9 @@ class SqliteStore:
             found = self._file.read(partial(_read_all, lookups, now_ms))
         except TovukError as error:
             found = [error] * len(lookups)
+        except Exception:  # noqa: BLE001  # whoever waits gets an answer
+            _log.exception("a read failed")
+            found = [InternalError()] * len(lookups)
         for lookup, record in zip(lookups, found, strict=True):
             lookup.found(record)
 
@@ -137,7 +143,8 @@ class SqliteStore:
                 self.apply(deletes, now_ms)
                 mutations = [mutation for mutation in mutations if type(mutation) is not Delete]
         if not isinstance(outcome, TovukError):
-            raise outcome
+            _log.error("a write failed and was undone", exc_info=outcome)
+            outcome = InternalError()
         for mutation in mutations:
             mutation.done(outcome)
 
