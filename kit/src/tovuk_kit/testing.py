@@ -63,6 +63,13 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def redis_url() -> Iterator[str]:
+    """The URL of an empty Redis of this test's own."""
+    with redis_server() as url:
+        yield url
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
     """The URL of an empty Redis that syncs each write before it answers: TOVUK_TEST_REDIS_URL is emptied first."""
     if url := os.environ.get("TOVUK_TEST_REDIS_URL"):
         _redis_command(url, "FLUSHALL")
