@@ -19,18 +19,23 @@ def explore(seed: int, shape: Shape) -> Scenario:
     adopt_tasks(loop)
     # What the code draws itself, pauses and ids, is the seed's too.
     random.seed(seed)
-    with mock.patch.object(leases, "new_id", lambda: random.randrange(1, 2**53)):
+    with mock.patch.object(leases, "new_id", _draw_id):
         try:
             scenario = Scenario(loop, random.Random(seed), shape)
             loop.run_until_complete(scenario.run())
-            loop.run_until_complete(_end_tasks())
+            loop.run_until_complete(end_tasks())
         finally:
             loop.close()
     assert not scenario.problems, f"seed {seed}: {scenario.problems[:3]}"
     return scenario
 
 
-async def _end_tasks() -> None:
+def _draw_id() -> int:
+    return random.randrange(1, 2**53)
+
+
+async def end_tasks() -> None:
+    """Cancel all that still runs in this loop."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -47,6 +47,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now
 
+    def jump(self, seconds: float) -> None:
+        """Let time pass at once: nothing runs meanwhile."""
+        self._virtual.now += seconds
+
 
 class LoopClock(FakeClock):
     """Boot time is the loop's; wall time is skewed from it by a constant that can be moved."""
