@@ -100,6 +100,11 @@ class _Memory(Generic[_Key, _Found]):
             del self._entries[next(iter(self._entries))]
         self._entries[key] = (found, now)
 
+    def drop(self, key: _Key) -> None:
+        """Forget one entry; nothing happens where there is none."""
+        if self._entries.pop(key, None) is not None:
+            self.generation += 1
+
     def forget(self, wanted: Callable[[_Key, _Found], bool]) -> None:
         self.generation += 1
         for key in [key for key, (found, _) in self._entries.items() if wanted(key, found)]:
@@ -117,6 +122,11 @@ class Chain:
         self._refused: _Memory[bytes, bool] = _Memory(limits.REFUSAL_CACHE_SECONDS)
         self._services: _Memory[tuple[str, str], Service] = _Memory(limits.CACHE_SECONDS)
         self._refreshing: dict[object, asyncio.Task[None]] = {}
+
+    @property
+    def generation(self) -> int:
+        """Rises whenever a caller or a service is forgotten before its time."""
+        return self._callers.generation + self._services.generation
 
     async def authenticate(self, authorization: bytes | None, *, control_call: bool) -> Caller:
         """The caller of an Authorization header. A control call is always asked of control, which counts it."""
@@ -142,7 +152,7 @@ class Chain:
             return remembered
         except TovukError as error:
             if error.code == Unauthenticated.code:
-                self._callers.forget(lambda key, _: key == authorization)
+                self._callers.drop(authorization)
                 self._refused.put(authorization, True, now)
                 # Expired, revoked, unknown: the caller learns nothing more than this.
                 raise Unauthenticated from None

@@ -1,8 +1,8 @@
 """Answers as bytes: the error envelope and JSON successes, the same for every way a request can take."""
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from tovuk_kit.errors import Family, TovukError
@@ -15,8 +15,7 @@ _RETRY_SECONDS_DEFAULT = 1
 _WAITING_FAMILIES = (Family.UNAVAILABLE, Family.THROTTLED)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """One complete answer. The request id, the date and the length are added where it is written."""
 
     status: int

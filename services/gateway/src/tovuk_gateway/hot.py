@@ -15,7 +15,7 @@ of `routes.kv_values`, so that both ways say the same.
 import asyncio
 import logging
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httptools
 from uvicorn.config import Config
@@ -69,6 +69,16 @@ class _Refused(Exception):
         self.error = error
 
 
+class _Place(NamedTuple):
+    """What a caller's path up to the key means, and until when that is believed without a look at the chain."""
+
+    account_id: str
+    service_id: str
+    namespace: str
+    until: float
+    generation: int
+
+
 class Hot:
     """What the connections of one process share."""
 
@@ -78,6 +88,7 @@ class Hot:
         self.envelope = envelope
         self.metrics = metrics
         self.connections: set[HotProtocol] = set()
+        self._places: dict[tuple[bytes, bytes, bytes], _Place] = {}
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_block = b""
         self._sweeper: asyncio.TimerHandle | None = None
@@ -87,6 +98,39 @@ class Hot:
         if self._sweeper is None:
             self._sweep()
         return HotProtocol(self, **given)
+
+    def place(self, method: bytes, need: Need, authorization: bytes, prefix: bytes, now: float) -> _Place | None:
+        """Where a path without its last segment leads for this caller, if everything about it is remembered."""
+        known = self._places.get((method, authorization, prefix))
+        if known is not None and now < known.until and known.generation == self.chain.generation:
+            return known
+        place = self._find_place(need, authorization, prefix, now)
+        if place is not None:
+            if len(self._places) >= limits.CACHE_ENTRIES_MAX:
+                self._places.clear()
+            self._places[method, authorization, prefix] = place
+        return place
+
+    def _find_place(self, need: Need, authorization: bytes, prefix: bytes, now: float) -> _Place | None:
+        parts = prefix.split(b"/")
+        if len(parts) != 7 or parts[:3] != [b"", b"v1", b"services"] or parts[4] != b"kv" or parts[6] != b"values":
+            return None
+        chain = self.chain
+        caller = chain.cached_caller(authorization)
+        if caller is None or need.scopes.isdisjoint(caller.scopes):
+            return None
+        try:
+            reference, namespace = decode_segment(parts[3]), decode_segment(parts[5])
+        except InvalidPath:
+            return None
+        service = chain.cached_service(caller, reference)
+        if service is None or not service.capabilities.get("kv", False):
+            return None
+        if caller.service_id and caller.service_id != service.id:
+            return None
+        # A token that ends is looked at each time.
+        until = now if caller.expires_at_ms else now + limits.PLACE_SECONDS
+        return _Place(caller.account_id, service.id, namespace, until, chain.generation)
 
     def default_block(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """uvicorn's own headers, Date above all, as bytes; uvicorn makes a new list every second."""
@@ -327,10 +371,7 @@ class HotProtocol(HttpToolsProtocol):
     def _as_plain(self, found: dict[bytes, bytes]) -> _Plain | None:
         """The request, if the fast path can take it."""
         url = self.url
-        if not url.startswith(b"/v1/services/") or b"?" in url or b"#" in url:
-            return None
-        parts = url.split(b"/")
-        if len(parts) != 8 or parts[4] != b"kv" or parts[6] != b"values":
+        if b"?" in url or b"#" in url:
             return None
         method = self.parser.get_method()
         need = _NEEDS.get(method)
@@ -346,29 +387,25 @@ class HotProtocol(HttpToolsProtocol):
                 return None
         elif length:
             return None
-        chain = self._hot.chain
-        caller = chain.cached_caller(found.get(b"authorization", b""))
-        if caller is None or need.scopes.isdisjoint(caller.scopes):
+        prefix, _, raw_key = url.rpartition(b"/")
+        began = time.monotonic()
+        place = self._hot.place(method, need, found.get(b"authorization", b""), prefix, began)
+        if place is None:
             return None
         try:
-            reference, namespace, key = decode_segment(parts[3]), decode_segment(parts[5]), decode_segment(parts[7])
+            key = decode_segment(raw_key)
         except InvalidPath:
             return None
-        service = chain.cached_service(caller, reference)
-        if service is None or not service.capabilities.get("kv", False):
-            return None
-        if caller.service_id and caller.service_id != service.id:
-            return None
         plain = _Plain()
-        plain.account_id = caller.account_id
-        plain.service_id = service.id
-        plain.namespace = namespace
+        plain.account_id = place.account_id
+        plain.service_id = place.service_id
+        plain.namespace = place.namespace
         plain.key = key
         plain.method = method
         plain.if_match = found.get(b"if-match")
         plain.if_none_match = found.get(b"if-none-match")
         plain.request_id = name_request(found.get(b"x-request-id"))
-        plain.began = time.monotonic()
+        plain.began = began
         plain.url = url
         plain.headers = self.headers
         plain.op = None
