@@ -24,7 +24,7 @@ SUBJECT = "tovuk.usage.kv"
 WRITES: MeterName = "kv_writes"
 
 
-class Servicer(LeasesServicer):  # type: ignore[misc]  # generated code has no types
+class Servicer(LeasesServicer):
     """Scripted metering behind gRPC."""
 
     def __init__(self, metering: ScriptedMetering) -> None:

@@ -109,7 +109,8 @@ class ScriptedMetering:
     async def acquire(self, request: wire.AcquireRequest) -> wire.AcquireReply:
         await self._hop()
         self.acquired.append(request)
-        return self._answer(self.acquires)
+        reply: wire.AcquireReply = self._answer(self.acquires)
+        return reply
 
     async def trim(self, request: wire.TrimRequest) -> wire.LeaseState:
         await self._hop()
@@ -123,7 +124,8 @@ class ScriptedMetering:
     async def allow(self, request: wire.AllowRequest) -> wire.AllowReply:
         await self._hop()
         self.allowed.append(request)
-        return self._answer(self.allows)
+        reply: wire.AllowReply = self._answer(self.allows)
+        return reply
 
     async def trim_level(self, request: wire.TrimLevelRequest) -> wire.TrimLevelReply:
         await self._hop()

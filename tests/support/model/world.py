@@ -217,7 +217,6 @@ class ModelStore:
         self._live: set[int] = set()
         self._rows: dict[tuple[int, int, str, str], int] = {}
         self._levels: dict[tuple[str, str], Level] = {}
-        self._unlimited: set[tuple[str, str]] = set()
 
     async def begin_epoch(self) -> int:
         await self._network.hop()
@@ -272,14 +271,6 @@ class ModelStore:
         await self._network.hop()
         level = self._level(account_id, meter)
         return self._put(level, allowance=min(level.allowance, level.bytes))
-
-    async def known_unlimited(self) -> list[tuple[str, str]]:
-        await self._network.hop()
-        return sorted(self._unlimited)
-
-    async def remember_unlimited(self, account_id: str, meter: str, unlimited: bool) -> None:
-        await self._network.hop()
-        (self._unlimited.add if unlimited else self._unlimited.discard)((account_id, meter))
 
     async def effect(self, epoch: int, row: UsageRow, happened: Callable[[], None]) -> None:
         """An effect of a transactional meter, charged in its own transaction; it happens even if the caller dies."""

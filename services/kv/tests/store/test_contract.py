@@ -394,14 +394,6 @@ async def test_each_change_of_a_level_raises_its_sequence(kv: Any) -> None:
     assert sequences == sorted(set(sequences))
 
 
-async def test_whether_a_limit_binds_is_remembered(kv: Any) -> None:
-    usage = kv.store.usage_stores[0]
-    await usage.remember_unlimited("a", METER, True)
-    await usage.remember_unlimited("b", "kv_reads", True)
-    await usage.remember_unlimited("a", METER, False)
-    assert await usage.known_unlimited() == [("b", "kv_reads")]
-
-
 async def test_store_names_are_unique(kv: Any) -> None:
     names = [usage.name for usage in kv.store.usage_stores]
     assert len(set(names)) == len(names)
@@ -443,8 +435,6 @@ async def test_every_verb_of_a_broken_store_raises_the_domain_error(kv: Any) -> 
         usage.levels,
         lambda: usage.set_allowance("a", METER, 1, 1),
         lambda: usage.trim_allowance("a", METER),
-        usage.known_unlimited,
-        lambda: usage.remember_unlimited("a", METER, True),
     ):
         with pytest.raises(TovukError) as raised:
             await asyncio.wait_for(verb(), 10)

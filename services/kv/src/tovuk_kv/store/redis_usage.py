@@ -13,7 +13,6 @@ SCRIPTS = {
         "begin_epoch",
         "forget_usage",
         "level",
-        "remember_unlimited",
         "set_allowance",
         "trim_allowance",
     )
@@ -74,13 +73,6 @@ class RedisUsage:
 
     async def trim_allowance(self, account_id: str, meter: str) -> Level:
         return _level(account_id, meter, await self._run("trim_allowance", f"{account_id}|{meter}"))
-
-    async def known_unlimited(self) -> list[tuple[str, str]]:
-        names = await self._connection.ask("SMEMBERS", f"{self._tag}:unlimited")
-        return [(account_id, meter) for account_id, meter in (name.decode().split("|") for name in names)]
-
-    async def remember_unlimited(self, account_id: str, meter: str, unlimited: bool) -> None:
-        await self._run("remember_unlimited", f"{account_id}|{meter}", int(unlimited))
 
     async def _run(self, script: str, *arguments: str | int) -> Reply:
         return await self._connection.ask_script(SCRIPTS[script], self._tag, *arguments)

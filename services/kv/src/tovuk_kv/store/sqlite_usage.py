@@ -97,22 +97,6 @@ class SqliteUsage:
 
         return await self._file.write(work, essential=True)
 
-    async def known_unlimited(self) -> list[tuple[str, str]]:
-        sql = "SELECT account_id, meter FROM unlimited"
-
-        def work(connection: apsw.Connection) -> list[Any]:
-            return connection.execute(sql).fetchall()
-
-        return self._file.read(work)
-
-    async def remember_unlimited(self, account_id: str, meter: str, unlimited: bool) -> None:
-        sql = (
-            "INSERT OR IGNORE INTO unlimited VALUES (?, ?)"
-            if unlimited
-            else "DELETE FROM unlimited WHERE account_id = ? AND meter = ?"
-        )
-        await self._run(sql, account_id, meter)
-
     async def _run(self, sql: str, *parameters: str | int) -> None:
         def work(connection: apsw.Connection) -> None:
             connection.execute(sql, parameters)

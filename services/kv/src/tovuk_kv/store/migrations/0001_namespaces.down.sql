@@ -1,4 +1,3 @@
-DROP TABLE unlimited;
 DROP TABLE level_line;
 DROP TABLE level;
 DROP TABLE used;

@@ -68,9 +68,3 @@ CREATE TABLE level_line (
     bytes INTEGER NOT NULL,
     PRIMARY KEY (account_id, meter, service_id, resource_id)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE unlimited (
-    account_id TEXT NOT NULL,
-    meter TEXT NOT NULL,
-    PRIMARY KEY (account_id, meter)
-) STRICT, WITHOUT ROWID;
