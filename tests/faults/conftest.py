@@ -42,7 +42,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     In its short form, one seed on the smallest and the largest. A test that takes a meter gets all four, or two.
     """
     full = metafunc.config.getoption("--full")
-    if "seed" in metafunc.fixturenames:
+    if "replicas" in metafunc.fixturenames:
+        metafunc.parametrize("replicas", [0, 2], ids=["embedded", "redis-2"])
+        metafunc.parametrize("seed", range(SEEDS // 2 if full else 1))
+    elif "seed" in metafunc.fixturenames:
         names = list(REPLICAS) if full else ["embedded", "redis-4"]
         everywhere = not full or metafunc.definition.get_closest_marker("everywhere")
         chosen = [

@@ -188,7 +188,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Load:
-    """Requests over many connections until each was refused some times in a row, or `enough` says so."""
+    """Requests over many connections, until each was refused some times in a row or `enough` says so."""
 
     url: str
     token: str
@@ -202,26 +202,27 @@ class Load:
         requests: Callable[[], Request],
         *,
         connections: int = CONNECTIONS,
-        enough: Callable[[], bool] = lambda: False,
+        enough: Callable[[], bool] | None = None,
+        pace_s: float = 0.0,
         within_s: float = 120.0,
     ) -> None:
-        """Returns when every connection has stopped; fails when that takes too long."""
+        """Returns when every connection has stopped; fails when that takes too long. `pace_s` parts its requests."""
         async with asyncio.timeout(within_s):
-            await asyncio.gather(*(self._connection(requests, enough) for _ in range(connections)))
+            await asyncio.gather(*(self._connection(requests, enough, pace_s) for _ in range(connections)))
 
-    async def _connection(self, requests: Callable[[], Request], enough: Callable[[], bool]) -> None:
+    async def _connection(
+        self, requests: Callable[[], Request], enough: Callable[[], bool] | None, pace_s: float
+    ) -> None:
         client = Client(self.url, self.token)
         refusals = 0
         await asyncio.sleep(self.rng.random() * 0.1)
         with contextlib.closing(client):
-            while refusals < _REFUSALS and not enough():
+            while refusals < _REFUSALS if enough is None else not enough():
                 attempt = await self._attempt(client, requests())
-                if attempt.outcome is Outcome.DONE:
-                    refusals = 0
-                elif attempt.outcome is Outcome.REFUSED:
-                    refusals += 1
-                else:
-                    await asyncio.sleep(_PAUSE_S * (1 + self.rng.random()))
+                refusals = refusals + 1 if attempt.outcome is Outcome.REFUSED else 0
+                pause_s = pace_s if attempt.outcome is Outcome.DONE else _PAUSE_S
+                if pause_s:
+                    await asyncio.sleep(pause_s * (0.5 + self.rng.random()))
 
     async def _attempt(self, client: Client, request: Request) -> Attempt:
         now = asyncio.get_running_loop().time
