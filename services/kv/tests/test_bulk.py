@@ -152,3 +152,19 @@ async def test_concurrent_bulks_are_each_whole(house: Any) -> None:
     done = await asyncio.gather(*[put(house, target, bulk) for bulk in parts], return_exceptions=True)
     assert sum(isinstance(answer, Applied) for answer in done) == 3
     assert await house.used("kv_writes", 300) == 300
+
+
+async def test_a_cancelled_read_leaves_no_unit_in_flight(house: Any) -> None:
+    target = await house.create()
+    await put(house, target, [entry(b"k", b"v")])
+    await get(house, target, [b"k"])
+    lease = house.meters._holders[0].leases[house.account, "kv_reads"]
+    for hops in range(8):
+        reading = asyncio.create_task(get(house, target, [b"k", b"absent"]))
+        for _ in range(hops):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    async with asyncio.timeout(10):
+        while lease.in_flight:
+            await asyncio.sleep(0.01)

@@ -156,27 +156,42 @@ class Bulk:
                     await opened.close()
 
     async def _read(self, target: Target, keys: Sequence[bytes]) -> tuple[Namespace, list[Record | None]]:
-        loop = asyncio.get_running_loop()
         while True:
             namespace = await self._namespaces.resolve(target)
             lease = await self._meters.acquire(BUFFERED_STORE, target.account_id, "kv_reads", len(keys))
-            futures: list[asyncio.Future[Found]] = [loop.create_future() for _ in keys]
-            lookups = [Lookup(namespace, key, future.set_result) for key, future in zip(keys, futures, strict=True)]
-            self._store.read(lookups, self._now_ms())
-            records: list[Record | None] = []
-            failure: TovukError | Refusal | None = None
-            for found in await asyncio.gather(*futures):
-                if isinstance(found, TovukError | Refusal):
-                    failure = found
-                else:
-                    records.append(found)
-            if failure is None:
-                self._meters.count(lease, namespace.service_id, namespace.id, len(keys))
-                return namespace, records
-            self._meters.release(lease, len(keys))
-            if isinstance(failure, TovukError):
-                raise failure
+            found = await self._look_up(namespace, lease, keys)
+            if isinstance(found, TovukError):
+                raise found
+            if not isinstance(found, Refusal):
+                return namespace, found
             self._namespaces.forget(namespace)
+
+    def _look_up(
+        self, namespace: Namespace, lease: Lease, keys: Sequence[bytes]
+    ) -> "asyncio.Future[list[Record | None] | TovukError | Refusal]":
+        """All records, or what went wrong with one. The units are settled even when nobody waits any more."""
+        answered: asyncio.Future[list[Record | None] | TovukError | Refusal]
+        answered = asyncio.get_running_loop().create_future()
+        records: dict[int, Record | None] = {}
+        failures: dict[int, TovukError | Refusal] = {}
+
+        def take(index: int, found: Found) -> None:
+            if isinstance(found, TovukError | Refusal):
+                failures[index] = found
+            else:
+                records[index] = found
+            if len(records) + len(failures) < len(keys):
+                return
+            if failures:
+                self._meters.release(lease, len(keys))
+            else:
+                self._meters.count(lease, namespace.service_id, namespace.id, len(keys))
+            if not answered.done():
+                answered.set_result(next(iter(failures.values()), [records[at] for at in sorted(records)]))
+
+        lookups = [Lookup(namespace, key, partial(take, index)) for index, key in enumerate(keys)]
+        self._store.read(lookups, self._now_ms())
+        return answered
 
     async def _receive(
         self, target: Target, entries: int, parts: AsyncIterator[EntryPart], writes: list[Write]
