@@ -30,8 +30,6 @@ from tovuk_kit.telemetry import counter
 FRAME_OPERATIONS_MAX = 128
 #: Bytes of one frame's payload; a single larger operation travels alone.
 FRAME_BYTES_MAX = 1024 * 1024
-#: Frames on their way at once: more would make each smaller, and with it the service's groups.
-FRAMES_OUTSTANDING_MAX = 2
 #: Seconds after which a frame no longer holds up the next ones, whatever it still waits for.
 FRAME_PATIENCE_S = 0.020
 #: Operations a channel holds, queued and sent; beyond, a service is overrun and more waiting helps nobody.
@@ -91,13 +89,30 @@ class _Frame:
         self.remaining = remaining
 
 
+class _Lane(Generic[Op, Ans]):
+    """Operations waiting to leave, and the frame of them that is outstanding.
+
+    One frame at a time: what comes meanwhile makes the next one larger, and with it the service's groups. Reads and
+    mutations have a lane each, so that no read waits for a sync.
+    """
+
+    __slots__ = ("frame", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[_Pending[Op, Ans]] = deque()
+        self.frame: _Frame | None = None
+
+
 class _Pending(Generic[Op, Ans]):
     """An operation without an answer. `frame` is the one it left in, None while it is queued."""
 
-    __slots__ = ("callback", "deadline", "frame", "op", "resent")
+    __slots__ = ("callback", "deadline", "frame", "lane", "op", "resent")
 
-    def __init__(self, op: Op, callback: Callable[[Ans | TovukError], None], deadline: float) -> None:
+    def __init__(
+        self, op: Op, lane: _Lane[Op, Ans], callback: Callable[[Ans | TovukError], None], deadline: float
+    ) -> None:
         self.op = op
+        self.lane = lane
         self.callback = callback
         self.deadline = deadline
         self.frame: _Frame | None = None
@@ -107,8 +122,8 @@ class _Pending(Generic[Op, Ans]):
 class Coalescer(Generic[Op, Ans]):
     """Sends the operations of one event-loop tick as one frame and gives each answer to its callback.
 
-    At most two frames are outstanding. A frame is outstanding until all its answers came, but for 20 ms at most, so
-    that slow operations hold up their callers alone. An operation fails with
+    One frame of reads and one of mutations are outstanding at most. A frame is outstanding until all its answers came,
+    but for 20 ms at most, so that slow operations hold up their callers alone. An operation fails with
       - ServiceUnavailable, nothing done: the service could not be reached, 10,000 operations are pending already, the
         channel is closed; for reads also when the stream was lost twice or the deadline passed;
       - OutcomeUnknown: a mutation's frame had left when the stream was lost or the deadline passed.
@@ -136,8 +151,9 @@ class Coalescer(Generic[Op, Ans]):
         self._last_id = 0
         #: By id. Insertion order is deadline order: every operation has the same time.
         self._pending: dict[int, _Pending[Op, Ans]] = {}
-        self._queue: deque[_Pending[Op, Ans]] = deque()
-        self._outstanding: list[_Frame] = []
+        self._reads: _Lane[Op, Ans] = _Lane()
+        self._mutations: _Lane[Op, Ans] = _Lane()
+        self._lanes = [self._reads, self._mutations]
         self._writer_wake: asyncio.Future[None] | None = None
         self._closed = False
         self._connected = False
@@ -157,9 +173,10 @@ class Coalescer(Generic[Op, Ans]):
             self._loop.call_soon(_give, callback, self._channel.unavailable())
             return
         self._last_id = op.id = self._last_id + 1
-        entry: _Pending[Op, Ans] = _Pending(op, callback, self._loop.time() + self._timeout_s)
+        lane = self._reads if self._is_read(op) else self._mutations
+        entry: _Pending[Op, Ans] = _Pending(op, lane, callback, self._loop.time() + self._timeout_s)
         pending[op.id] = entry
-        self._queue.append(entry)
+        lane.queue.append(entry)
         if self._writer_wake is not None:
             self._wake_writer()
 
@@ -260,15 +277,19 @@ class Coalescer(Generic[Op, Ans]):
 
     async def _next_entries(self) -> list[_Pending[Op, Ans]]:
         while True:
-            wait_s = self._window_wait_s() if self._queue else None
-            if wait_s == 0:
+            # The lane that was served last comes last.
+            waits = [(self._wait_s(lane), lane) for lane in self._lanes if lane.queue]
+            ready = next((lane for wait_s, lane in waits if wait_s == 0), None)
+            if ready is not None:
                 break
             self._writer_wake = self._loop.create_future()
-            timer = None if wait_s is None else self._loop.call_later(wait_s, self._wake_writer)
+            timer = self._loop.call_later(min(wait_s for wait_s, _ in waits), self._wake_writer) if waits else None
             await self._writer_wake
             if timer is not None:
                 timer.cancel()
-        queue, pending = self._queue, self._pending
+        if ready is self._lanes[0]:
+            self._lanes.reverse()
+        queue, pending = ready.queue, self._pending
         entries = [queue.popleft() for _ in range(min(len(queue), FRAME_OPERATIONS_MAX))]
         # An operation that met its deadline in the queue is no longer pending.
         return [entry for entry in entries if entry.op.id in pending]
@@ -284,13 +305,13 @@ class Coalescer(Generic[Op, Ans]):
                 frame = _Frame(self._loop.time(), len(part))
                 for entry in part:
                     entry.frame = frame
-                self._outstanding.append(frame)
+                part[0].lane.frame = frame
                 self._frames.inc()
                 self._operations.inc(len(part))
                 await call.write(Frame(payload=payload))
         finally:
             for _, part in reversed(parts):
-                self._queue.extendleft(reversed(part))
+                part[0].lane.queue.extendleft(reversed(part))
 
     def _encode_entries(self, entries: list[_Pending[Op, Ans]]) -> bytes:
         return self._encode([entry.op for entry in entries])
@@ -305,15 +326,13 @@ class Coalescer(Generic[Op, Ans]):
                 del self._pending[entry.op.id]
                 _give(entry.callback, InternalError())
 
-    def _window_wait_s(self) -> float:
-        """Seconds until a further frame may leave."""
-        outstanding = self._outstanding
-        if len(outstanding) >= FRAMES_OUTSTANDING_MAX:
-            oldest_allowed = self._loop.time() - FRAME_PATIENCE_S
-            outstanding[:] = [frame for frame in outstanding if frame.remaining and frame.sent_at > oldest_allowed]
-            if len(outstanding) >= FRAMES_OUTSTANDING_MAX:
-                return max(outstanding[0].sent_at - oldest_allowed, 0.0005)
-        return 0
+    def _wait_s(self, lane: _Lane[Op, Ans]) -> float:
+        """Seconds until the lane's next frame may leave."""
+        frame = lane.frame
+        if frame is None or not frame.remaining:
+            return 0
+        left_s = frame.sent_at + FRAME_PATIENCE_S - self._loop.time()
+        return max(left_s, 0.0005) if left_s > 0 else 0
 
     def _wake_writer(self) -> None:
         wake, self._writer_wake = self._writer_wake, None
@@ -332,14 +351,14 @@ class Coalescer(Generic[Op, Ans]):
                         entry.callback(answer)
                     except Exception:
                         _logger.exception("a callback failed")
-            if self._writer_wake is not None and self._queue:
+            if self._writer_wake is not None and (self._reads.queue or self._mutations.queue):
                 self._wake_writer()
 
     # What became of operations that will not be answered.
 
     def _lose(self, *, orderly: bool) -> None:
         """The stream is gone: queue again what may be sent again, fail the rest."""
-        self._outstanding.clear()
+        self._reads.frame = self._mutations.frame = None
         again = []
         for entry in [entry for entry in self._pending.values() if entry.frame is not None]:
             if not entry.resent and (orderly or self._is_read(entry.op)):
@@ -347,12 +366,14 @@ class Coalescer(Generic[Op, Ans]):
                 again.append(entry)
             else:
                 self._fail(entry, nothing_done=orderly)
-        self._queue.extendleft(reversed(again))
+        for entry in reversed(again):
+            entry.lane.queue.appendleft(entry)
 
     def _fail_queued(self, make_error: Callable[[], TovukError]) -> None:
         # One error each: callers raise them, and an exception holds the stack it was raised through.
-        queued = list(self._queue)
-        self._queue.clear()
+        queued = [*self._reads.queue, *self._mutations.queue]
+        self._reads.queue.clear()
+        self._mutations.queue.clear()
         for entry in queued:
             if self._pending.pop(entry.op.id, None) is not None:
                 _give(entry.callback, make_error())
