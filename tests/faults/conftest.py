@@ -32,8 +32,11 @@ SEEDS = 20
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Names this folder's mark."""
+    """Names this folder's marks."""
     config.addinivalue_line("markers", "everywhere: in its long form, every seed of this test on every composition")
+    config.addinivalue_line(
+        "markers", "once(*short): in its long form, one seed on every composition; in its short form, on these alone"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -46,12 +49,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("replicas", [0, 2], ids=["embedded", "redis-2"])
         metafunc.parametrize("seed", range(SEEDS // 2 if full else 1))
     elif "seed" in metafunc.fixturenames:
-        names = list(REPLICAS) if full else ["embedded", "redis-4"]
-        everywhere = not full or metafunc.definition.get_closest_marker("everywhere")
+        mark = metafunc.definition.get_closest_marker("once")
+        names = list(REPLICAS) if full else (mark and mark.args) or ["embedded", "redis-4"]
+        once = mark or not full
+        everywhere = once or metafunc.definition.get_closest_marker("everywhere")
         chosen = [
             (seed, name)
             for at, name in enumerate(names)
-            for seed in range(SEEDS if full else 1)
+            for seed in range(1 if once else SEEDS)
             if everywhere or seed % len(names) == at
         ]
         # The wider scope sorts the tests by it: a composition starts once.

@@ -116,6 +116,14 @@ class Composition:
         process.kill()
         process.wait()
 
+    def wipe_nats(self) -> None:
+        """Let NATS lose everything at once, as on another disk."""
+        self.kill("nats")
+        store = self._directory / "nats"
+        store.rename(self._directory / f"nats-{secrets.token_hex(4)}")
+        store.mkdir(mode=0o700)
+        self.start("nats")
+
     def freeze(self, name: str) -> None:
         """Let a process stand still until `thaw`."""
         self._running[name].send_signal(signal.SIGSTOP)
@@ -123,10 +131,6 @@ class Composition:
     def thaw(self, name: str) -> None:
         """Let it go on."""
         self._running[name].send_signal(signal.SIGCONT)
-
-    def pid(self, name: str) -> int:
-        """A running process' id."""
-        return self._running[name].pid
 
     def log(self, name: str) -> str:
         """What a process has said."""
