@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
 
+from tovuk_kit.pipe import SilentPipe, UnsafePipe, check_pipe
 from tovuk_kit.settings import load
 from tovuk_launcher import ground, nats
 from tovuk_launcher.first_start import FirstStart
@@ -97,7 +98,10 @@ async def _hopeless(child: Child) -> None:
 async def _become_ready(house: House, first_start: FirstStart) -> None:
     loop = asyncio.get_running_loop()
     started_at = loop.time()
-    await nats.check(house.nats)
+    try:
+        await check_pipe(house.nats.monitor_url)
+    except (UnsafePipe, SilentPipe) as problem:
+        raise Refusal(str(problem)) from problem
     say_again_at = started_at + _STILL_WAITING_PERIOD_S
     while not await _healthy(house):
         if loop.time() > say_again_at:

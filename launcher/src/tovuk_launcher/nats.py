@@ -1,19 +1,13 @@
-"""The message pipe: the nats-server we start, and the check that any nats-server syncs before it acknowledges."""
+"""The message pipe: the nats-server we start, or the operator's own."""
 
-import asyncio
 import json
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tovuk_launcher.ground import free_port, write_private
 from tovuk_launcher.refusals import Refusal
 
-_MONITOR_TIMEOUT_S = 2.0
-_READY_WITHIN_S = 30.0
 _USER = "tovuk"
 
 
@@ -67,32 +61,3 @@ def embedded(data: Path, credential: str) -> Nats:
         monitor_url=f"http://127.0.0.1:{monitor_port}",
         command=(str(binary()), "--config", str(path)),
     )
-
-
-def _varz(monitor_url: str) -> object:
-    if urlsplit(monitor_url).scheme not in {"http", "https"}:
-        raise Refusal(f"TOVUK_NATS_MONITOR_URL is not an http address: {monitor_url}")
-    address = monitor_url.rstrip("/") + "/varz"
-    with urllib.request.urlopen(address, timeout=_MONITOR_TIMEOUT_S) as answer:  # noqa: S310 - the scheme is checked above
-        return json.load(answer)
-
-
-async def check(nats: Nats) -> None:
-    """Returns once NATS answers and its settings lose no acknowledged message; raises Refusal when they would."""
-    deadline = asyncio.get_running_loop().time() + _READY_WITHIN_S
-    while True:
-        try:
-            found = await asyncio.to_thread(_varz, nats.monitor_url)
-            break
-        except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as problem:
-            if asyncio.get_running_loop().time() > deadline:
-                raise Refusal(f"NATS does not answer at {nats.monitor_url}/varz ({problem})") from problem
-            await asyncio.sleep(0.02)
-    jetstream = found.get("jetstream", {}).get("config", {}) if isinstance(found, dict) else {}
-    if not jetstream.get("store_dir"):
-        raise Refusal(f"the NATS at {nats.monitor_url} has no JetStream; start it with a store_dir on a durable disk")
-    if not jetstream.get("sync_always"):
-        raise Refusal(
-            f"the NATS at {nats.monitor_url} acknowledges messages before they are on disk; "
-            "set sync_interval: always in its jetstream block"
-        )

@@ -61,7 +61,7 @@ def stages(house: House, inherited: Mapping[str, str]) -> tuple[tuple[Program, .
         "metering",
         "metering",
         {"TOVUK_METERING_DATABASE_URL": f"sqlite:///{house.data}/metering.db", **shared},
-        {"TOVUK_METERING_LISTEN": _socket(house, "metering")},
+        {"TOVUK_METERING_LISTEN": _socket(house, "metering"), "TOVUK_NATS_MONITOR_URL": house.nats.monitor_url},
     )
     control = _service(
         "control",

@@ -1,6 +1,7 @@
 """Composition root: settings, database, price book, servicers, upkeep; or `migrate [version]`."""
 
 import argparse
+import logging
 import sys
 
 from tovuk_kit import migrations, telemetry
@@ -8,6 +9,7 @@ from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
 from tovuk_kit.database import open_database
 from tovuk_kit.notices import Notices
+from tovuk_kit.pipe import SilentPipe, UnsafePipe, check_pipe
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
 from tovuk_metering.api import registrations
@@ -18,8 +20,18 @@ from tovuk_metering.meter.turn import Turns
 from tovuk_metering.settings import Settings
 from tovuk_metering.upkeep import Upkeep
 
+_log = logging.getLogger(__name__)
+
 
 async def _serve(settings: Settings) -> None:
+    if settings.nats_monitor_url:
+        try:
+            await check_pipe(settings.nats_monitor_url)
+        except SilentPipe as problem:
+            # Usage is shown late while NATS is away; leases are granted all the same.
+            _log.warning("%s", problem)
+    elif settings.nats_url:
+        _log.warning("whether NATS keeps what it acknowledges is not checked: TOVUK_NATS_MONITOR_URL is not set")
     book = PriceBook.load()
     # Usage goes on being metered while a full disk refuses what is metered.
     database = await open_database(settings.database_url, migrations.load("tovuk_metering.store"), essential=True)
@@ -59,8 +71,12 @@ def main() -> None:
     telemetry.configure("metering", settings)
     if arguments.command == "migrate":
         run(_migrate(settings, arguments.version))
-    else:
+        return
+    try:
         run(_serve(settings))
+    except UnsafePipe as problem:
+        _log.error("%s", problem)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -15,3 +15,5 @@ class Settings(ServiceSettings):
     database_url: str = Field(pattern=r"^(sqlite:///|postgres(ql)?://).+")
     #: Control's gRPC address, where notices go.
     control_target: Address = Field(validation_alias="TOVUK_CONTROL_TARGET")
+    #: Where `/varz` shows NATS' settings, `http://host:port`; without it they cannot be checked.
+    nats_monitor_url: str = Field(default="", validation_alias="TOVUK_NATS_MONITOR_URL")

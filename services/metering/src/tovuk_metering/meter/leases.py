@@ -68,7 +68,8 @@ def acquire(turn: Turn, ask: Ask) -> State | Wait | Refused:
         leases.update(turn.tx, lease)
         return _state(turn, lease)
     if not bounds:
-        return _grant_unlimited(turn, ask, lease)
+        # A new version each time: a trim of the last one may still be under way, and must not be believed any more.
+        return _state(turn, _extend(turn, ask, lease, units=0, unlimited=True))
     if lease is not None and lease.unlimited:
         # It may use what it likes until it has answered the recall.
         return wait(turn, _recall(turn, [lease]))
@@ -147,12 +148,6 @@ def _state(turn: Turn, lease: Lease) -> State:
         False,
         lease.day,
     )
-
-
-def _grant_unlimited(turn: Turn, ask: Ask, lease: Lease | None) -> State:
-    if lease is None or not lease.unlimited:
-        lease = _extend(turn, ask, lease, units=0, unlimited=True)
-    return _state(turn, lease)
 
 
 def _grant_share(

@@ -120,10 +120,16 @@ def set_plan(turn: Turn, account_id: str, plan: str, revision: int) -> None:
 
 
 def is_settled(turn: Turn, asked: Recalled) -> bool:
-    """Whether every live holder has given back, or exchanged, what it was asked for."""
+    """Whether what was asked for is given back, exchanged or buried; a store nobody lives at is not waited for.
+
+    Where somebody lives, a holder that was only given up does not count: it may stand still in the middle of an effect
+    and finish it on waking, until the living have fenced it. The effects of a level meet the store's own allowance,
+    which the living have lowered.
+    """
     for before in asked.leases:
         now = leases.by_id(turn.tx, before.lease_id)
-        if now is not None and now.version == before.version and _lives(turn, before):
+        given_back = now is None or now.version != before.version
+        if not given_back and holders.in_state(turn.tx, "live", {before.holder.store}):
             return False
     for level in asked.levels:
         left = levels.get(turn.tx, level.account_id, level.meter, level.store)
@@ -131,10 +137,6 @@ def is_settled(turn: Turn, asked: Recalled) -> bool:
         if not given_back and holders.in_state(turn.tx, "live", {level.store}):
             return False
     return True
-
-
-def _lives(turn: Turn, lease: Lease) -> bool:
-    return holders.state_of(turn.tx, lease.holder) == "live"
 
 
 def _recall(turn: Turn, account_id: str, meter: str) -> Recalled:

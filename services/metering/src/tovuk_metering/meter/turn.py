@@ -73,7 +73,7 @@ class Turns:
         """Run a step as one durable transaction. Raises ServiceUnavailable when another process has taken over."""
 
         result, subjects = await self._db.write(lambda tx: self._run(tx, step))
-        for subject in subjects:
+        for subject in sorted(subjects):
             self._publish(subject)
         return result
 
