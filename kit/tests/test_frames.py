@@ -5,6 +5,8 @@ import pytest
 
 from tovuk.kv.v1 import frames
 from tovuk.kv.v1.frames import (
+    BulkEntry,
+    BulkValue,
     Delete,
     Deleted,
     Failed,
@@ -57,6 +59,17 @@ def test_answer_has_the_bytes_it_always_had(item: frames.Answer, golden: str) ->
     payload = bytes.fromhex(golden.replace(" ", ""))
     assert frames.encode([item]) == payload
     assert frames.decode_answers(payload) == [item]
+
+
+def test_bulk_entries_and_values_have_the_bytes_they_always_had() -> None:
+    entry = BulkEntry(b"k", b"v", "text", b"{}", 1, 2, True)
+    payload = bytes.fromhex("9197c4016bc40176a474657874c4027b7d0102c3")
+    assert frames.encode([entry]) == payload
+    assert frames.decode_bulk_entries(payload) == [entry]
+    value = BulkValue(b"v", "text", b"{}", 1, 2, False)
+    payload = bytes.fromhex("92c096c40176a474657874c4027b7d0102c2")
+    assert frames.encode([None, value]) == payload
+    assert frames.decode_bulk_values(payload) == [None, value]
 
 
 def test_every_operation_and_answer_has_a_golden_form() -> None:

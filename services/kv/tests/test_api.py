@@ -121,19 +121,30 @@ async def test_bulk_calls_carry_values_of_any_size(house: Any, cache: Any) -> No
     target = wire.Target(account_id=house.account, service_id=house.service, namespace="CACHE")
     big = b"x" * 700_000
 
-    async def requests() -> AsyncIterator[wire.BulkPutRequest]:
-        meta = wire.Meta(encoding="text", metadata=b"{}")
-        yield wire.BulkPutRequest(head=wire.BulkPutHead(target=target, entries=2))
-        yield wire.BulkPutRequest(entry=wire.BulkPutEntry(key=b"small", meta=meta, value=b""))
-        yield wire.BulkPutRequest(entry=wire.BulkPutEntry(key=b"big", meta=meta, value=big[:400_000], more=True))
-        yield wire.BulkPutRequest(entry=wire.BulkPutEntry(value=big[400_000:]))
+    def entry(key: bytes, value: bytes, *, more: bool = False) -> frames.BulkEntry:
+        return frames.BulkEntry(key, value, "text", b"{}", 0, 0, more)
 
-    assert (await channel.send_stream(data.BulkPut, requests(), timeout_s=20)).applied == 2
-    request = wire.BulkGetRequest(target=target, keys=[b"big", b"absent", b"small"])
-    values: dict[int, bytes | None] = {}
+    async def requests() -> AsyncIterator[wire.BulkPutRequest]:
+        yield wire.BulkPutRequest(head=wire.BulkPutHead(target=target, entries=3))
+        for entries in (
+            [entry(b"small", b""), entry(b"other", b"o")],
+            [entry(b"big", big[:400_000], more=True)],
+            [entry(b"", big[400_000:])],
+        ):
+            yield wire.BulkPutRequest(entries=frames.encode(entries))
+
+    assert (await channel.send_stream(data.BulkPut, requests(), timeout_s=20)).applied == 3
+    request = wire.BulkGetRequest(target=target, keys=[b"other", b"big", b"absent", b"small"])
+    values: list[bytes | None] = []
+    more = False
     async for reply in channel.receive_stream(data.BulkGet, request, timeout_s=20):
-        values[reply.index] = (values.get(reply.index) or b"") + reply.value if reply.found else None
-    assert values == {0: big, 1: None, 2: b""}
+        for value in frames.decode_bulk_values(reply.entries):
+            if more:
+                values[-1] += value.value
+            else:
+                values.append(value and value.value)
+            more = value is not None and value.more
+    assert values == [b"o", big, None, b""]
     deletion = wire.BulkDeleteRequest(target=target, keys=[b"big", b"absent"])
     reply = await channel.unary(data.BulkDelete, deletion, retry=False)
     assert (reply.applied, reply.existed) == (2, 1)

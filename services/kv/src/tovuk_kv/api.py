@@ -3,7 +3,8 @@
 Hot path: 3 µs of CPU an operation. Frames become calls of the noun, answers become frames; no task, no await between.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from tovuk.common.v1.common_pb2 import Frame
@@ -20,6 +21,7 @@ from tovuk_kit.errors import TovukError
 from tovuk_kit.server import Registration
 from tovuk_kv.bulk import Bulk, EntryPart
 from tovuk_kv.lifecycle import Lifecycle
+from tovuk_kv.limits import CHUNK_BYTES
 from tovuk_kv.namespace import GetAnswer, Namespaces, NotModified, Target, TooLarge, WriteAnswer
 from tovuk_kv.store.base import Delete, KeyEntry, Namespace, Put, Record, Stored
 from tovuk_kv.validation import parse_condition
@@ -105,27 +107,37 @@ class KvData(KvDataServicer):
         self, request_iterator: AsyncIterator[wire.BulkPutRequest], context: object
     ) -> wire.BulkReply:
         head = (await anext(request_iterator, wire.BulkPutRequest())).head
-        applied = await self._bulk.put(_target(head.target), head.entries, _parts(request_iterator))
+        applied = await self._bulk.put(_target(head.target), head.entries, _batches(request_iterator))
         return wire.BulkReply(applied=applied.applied)
 
     async def BulkGet(  # noqa: N802
         self, request: wire.BulkGetRequest, context: object
     ) -> AsyncIterator[wire.BulkGetReply]:
-        index = 0
-        async for value in self._bulk.get(_target(request.target), request.keys):
-            if value is None:
-                yield wire.BulkGetReply(index=index, found=False)
-            else:
-                reply = wire.BulkGetReply(index=index, found=True, meta=_meta(value.record))
-                reply.version = value.record.version
-                async for chunk in value.chunks():
-                    if reply.value:
-                        reply.more = True
-                        yield reply
-                        reply = wire.BulkGetReply(index=index, found=True)
-                    reply.value = chunk
-                yield reply
-            index += 1
+        entries: list[frames.BulkValue | None] = []
+        size = 0
+        async with aclosing(self._bulk.get(_target(request.target), list(request.keys))) as values:
+            async for value in values:
+                if value is None:
+                    entries.append(None)
+                elif isinstance(value, Record):
+                    entries.append(_bulk_value(value, value.value or b"", more=False))
+                    size += value.value_bytes
+                else:
+                    left = value.record.value_bytes
+                    async for chunk in value.chunks():
+                        left -= len(chunk)
+                        entries.append(_bulk_value(value.record, chunk, more=left > 0))
+                        yield wire.BulkGetReply(entries=frames.encode(entries))
+                        entries.clear()
+                    if not value.record.value_bytes:
+                        # It was replaced by an empty one since the look at all keys.
+                        entries.append(_bulk_value(value.record, b"", more=False))
+                if size >= CHUNK_BYTES:
+                    yield wire.BulkGetReply(entries=frames.encode(entries))
+                    entries.clear()
+                    size = 0
+        if entries:
+            yield wire.BulkGetReply(entries=frames.encode(entries))
 
     async def BulkDelete(self, request: wire.BulkDeleteRequest, context: object) -> wire.BulkReply:  # noqa: N802
         applied = await self._bulk.delete(_target(request.target), request.keys)
@@ -192,22 +204,16 @@ def _failed(operation: int, error: TovukError) -> frames.Failed:
     return frames.Failed(operation, error.code, error.params, error.outcome.value, retry_after_ms)
 
 
-async def _parts(requests: AsyncIterator[wire.BulkPutRequest]) -> AsyncIterator[EntryPart]:
-    goes_on = False
+async def _batches(requests: AsyncIterator[wire.BulkPutRequest]) -> AsyncIterator[Iterable[EntryPart]]:
     async for request in requests:
-        entry = request.entry
-        meta = entry.meta
-        yield EntryPart(
-            entry.key,
-            meta.encoding,
-            meta.metadata,
-            meta.expires_at,
-            entry.ttl_seconds,
-            entry.value,
-            goes_on,
-            entry.more,
-        )
-        goes_on = entry.more
+        yield [
+            EntryPart(e.key, e.value, e.encoding, e.metadata, e.expires_at, e.ttl_seconds, e.more)
+            for e in frames.decode_bulk_entries(request.entries)
+        ]
+
+
+def _bulk_value(record: Record, value: bytes, *, more: bool) -> frames.BulkValue:
+    return frames.BulkValue(value, record.encoding, record.metadata, record.expires_at, record.version, more)
 
 
 def _target(target: wire.Target) -> Target:

@@ -8,16 +8,16 @@ import asyncio
 import codecs
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import Outcome, TovukError
 from tovuk_kit.holding import Lease
 from tovuk_kit.leases import Meters, UsageSettling
 from tovuk_kit.meters import MeterName
-from tovuk_kit.usage import UNLIMITED
 from tovuk_kv.errors import BodyTooLarge, BulkInvalid, BulkTooMany, NamespaceNotFound, ValueInvalid
 from tovuk_kv.limits import (
     BULK_BODY_BYTES_MAX,
@@ -33,7 +33,9 @@ from tovuk_kv.store.base import (
     Delete,
     Deleted,
     Found,
+    Growth,
     Lookup,
+    Mutation,
     Namespace,
     OpenValue,
     Put,
@@ -42,8 +44,7 @@ from tovuk_kv.store.base import (
     Store,
     Upload,
 )
-from tovuk_kv.store.inline import OpenInline
-from tovuk_kv.validation import check_head, check_key, check_value_bytes
+from tovuk_kv.validation import check_head, check_key, check_text, check_value_bytes
 
 #: Locks that accounts share while they gather a bulk request's units.
 BUDGET_LOCKS = 64
@@ -51,17 +52,15 @@ BUDGET_LOCKS = 64
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPart:
-    """An entry of a bulk write, or with `goes_on` the next bytes of the value of the one before."""
+class EntryPart(NamedTuple):
+    """An entry of a bulk write, or behind one with `more` the next bytes of its value."""
 
     key: bytes
+    value: bytes
     encoding: str
     metadata: bytes
     expires_at: int
     ttl_seconds: int
-    value: bytes
-    goes_on: bool
     #: Whether more of the value follows.
     more: bool
 
@@ -85,7 +84,7 @@ class Bulk:
         self._writes = asyncio.Semaphore(BULK_WRITES_CONCURRENT_MAX)
         self._budgets = [asyncio.Lock() for _ in range(BUDGET_LOCKS)]
 
-    async def put(self, target: Target, entries: int, parts: AsyncIterator[EntryPart]) -> Applied:
+    async def put(self, target: Target, entries: int, batches: AsyncIterator[Iterable[EntryPart]]) -> Applied:
         """Write all entries.
 
         Raises BulkTooMany, BodyTooLarge, BulkInvalid, NamespaceNotFound, and what budgets and the store raise.
@@ -97,10 +96,10 @@ class Bulk:
             writes: list[Write] = []
             unstarted: list[Write] = writes
             try:
-                await self._receive(target, entries, parts, writes)
-                leases = await self._budget(target, "kv_writes", [write.mutation.key for write in writes])
+                await self._receive(target, entries, batches, writes)
+                leases = await self._budget(target, "kv_writes", writes)
                 unstarted = list(writes)
-                held: Counter[int] = Counter()
+                held: dict[int, Growth] = {}
                 try:
                     try:
                         await self._make_room(namespace, writes, held)
@@ -123,13 +122,13 @@ class Bulk:
             raise BulkTooMany(operation="delete", limit=BULK_WRITE_ENTRIES_MAX)
         _check_keys(keys)
         namespace = await self._namespaces.resolve(target)
-        leases = await self._budget(target, "kv_deletes", keys)
-        writes = [Write(target, Delete(key, "", ""), 0, _ignore) for key in keys]
-        answers = await self._apply(namespace, leases, writes)
-        return Applied(len(keys), sum(isinstance(answer, Deleted) and answer.existed for answer in answers))
+        writes = [self._write(target, Delete(key, "", ""), 0) for key in keys]
+        leases = await self._budget(target, "kv_deletes", writes)
+        existed = await self._apply(namespace, leases, writes)
+        return Applied(len(keys), existed)
 
-    async def get(self, target: Target, keys: Sequence[bytes]) -> AsyncIterator[OpenValue | None]:
-        """The values in request order, None for absent keys; each is closed when the next is asked for.
+    async def get(self, target: Target, keys: Sequence[bytes]) -> AsyncGenerator[Record | OpenValue | None, None]:
+        """The values in request order, None for absent keys; a large one is open until the next is asked for.
 
         Raises BulkTooMany, BulkInvalid, NamespaceNotFound, and what budgets and the store raise.
         """
@@ -138,17 +137,14 @@ class Bulk:
         _check_keys(keys)
         if not keys:
             return
-        namespace, found = await self._read(target, keys)
-        for key, record in zip(keys, found, strict=True):
-            opened: OpenValue | Refusal | None
-            if record is None:
-                opened = None
-            elif record.value is not None:
-                opened = OpenInline(record, record.value)
-            else:
-                opened = await self._store.open_value(namespace, key, self._now_ms())
-                if isinstance(opened, Refusal):
-                    raise NamespaceNotFound
+        namespace, records = await self._read(target, keys)
+        for key, record in zip(keys, records, strict=True):
+            if record is None or record.value is not None:
+                yield record
+                continue
+            opened = await self._store.open_value(namespace, key, self._now_ms())
+            if isinstance(opened, Refusal):
+                raise NamespaceNotFound
             try:
                 yield opened
             finally:
@@ -172,56 +168,69 @@ class Bulk:
         """All records, or what went wrong with one. The units are settled even when nobody waits any more."""
         answered: asyncio.Future[list[Record | None] | TovukError | Refusal]
         answered = asyncio.get_running_loop().create_future()
-        records: dict[int, Record | None] = {}
-        failures: dict[int, TovukError | Refusal] = {}
+        records: list[Record | None] = [None] * len(keys)
+        failure: TovukError | Refusal | None = None
+        left = len(keys)
 
         def take(index: int, found: Found) -> None:
-            if isinstance(found, TovukError | Refusal):
-                failures[index] = found
-            else:
+            nonlocal failure, left
+            if found is None or isinstance(found, Record):
                 records[index] = found
-            if len(records) + len(failures) < len(keys):
-                return
-            if failures:
-                self._meters.release(lease, len(keys))
             else:
+                failure = found
+            left -= 1
+            if left:
+                return
+            if failure is None:
                 self._meters.count(lease, namespace.service_id, namespace.id, len(keys))
+            else:
+                self._meters.release(lease, len(keys))
             if not answered.done():
-                answered.set_result(next(iter(failures.values()), [records[at] for at in sorted(records)]))
+                answered.set_result(records if failure is None else failure)
 
         lookups = [Lookup(namespace, key, partial(take, index)) for index, key in enumerate(keys)]
         self._store.read(lookups, self._now_ms())
         return answered
 
     async def _receive(
-        self, target: Target, entries: int, parts: AsyncIterator[EntryPart], writes: list[Write]
+        self, target: Target, entries: int, batches: AsyncIterator[Iterable[EntryPart]], writes: list[Write]
     ) -> None:
         """Validate the entries as they come, and keep them: small values in hand, large ones beside."""
         body_bytes = 0
-        entry = _Entry(self._store, target.service_id)
-        async for part in parts:
-            body_bytes += len(part.key) + len(part.value) + len(part.metadata)
-            if body_bytes > BULK_BODY_BYTES_MAX:
-                await entry.discard()
-                raise BodyTooLarge(limit_bytes=BULK_BODY_BYTES_MAX)
-            try:
-                put = await entry.take(part)
-            except TovukError as error:
-                await entry.discard()
-                if error.entry.family.http >= 500:
-                    raise
-                raise BulkInvalid(index=len(writes), reason=error.message) from error
-            if put is not None:
-                writes.append(Write(target, put, entry.ttl_seconds, _ignore))
-        if len(writes) != entries:
-            await entry.discard()
-            raise BulkInvalid(index=len(writes), reason="the request ended before it")
+        large = _LargeEntry(self._store, target.service_id)
+        try:
+            async for parts in batches:
+                for part in parts:
+                    body_bytes += len(part.key) + len(part.value) + len(part.metadata)
+                    if body_bytes > BULK_BODY_BYTES_MAX:
+                        raise BodyTooLarge(limit_bytes=BULK_BODY_BYTES_MAX)
+                    head = large.head or part
+                    try:
+                        if large.head or part.more or len(part.value) > INLINE_VALUE_BYTES_MAX:
+                            put = await large.take(part)
+                        else:
+                            put = _small(part)
+                    except TovukError as error:
+                        if error.entry.family.http >= 500:
+                            raise
+                        raise BulkInvalid(index=len(writes), reason=error.message) from error
+                    if put is not None:
+                        writes.append(self._write(target, put, head.ttl_seconds))
+            if len(writes) != entries:
+                raise BulkInvalid(index=len(writes), reason="the request ended before it")
+        finally:
+            await large.discard()
 
-    async def _budget(self, target: Target, meter: MeterName, keys: Sequence[bytes]) -> dict[int, Lease]:
+    def _write(self, target: Target, mutation: Mutation, ttl_seconds: int) -> Write:
+        write = Write(target, mutation, ttl_seconds, _ignore)
+        write.partition = self._store.partition(target.service_id, mutation.key)
+        return write
+
+    async def _budget(self, target: Target, meter: MeterName, writes: Sequence[Write]) -> dict[int, Lease]:
         """All units or none: a lease of every partition concerned, its units reserved."""
-        if not keys:
+        if not writes:
             return {}
-        units = Counter(self._store.partition(target.service_id, key) for key in keys)
+        units = Counter(write.partition for write in writes)
         # One after the other: two that hold half of their units each would wait for each other.
         async with self._budgets[hash(target.account_id) % len(self._budgets)]:
             try:
@@ -230,8 +239,8 @@ class Bulk:
                 if len(units) == 1:
                     raise
             # Some partitions' units may keep the others' from being refused: asked for as one, the answer is final.
-            first = min(units)
-            self._meters.release(await self._meters.acquire(first, target.account_id, meter, len(keys)), len(keys))
+            first, count = min(units), len(writes)
+            self._meters.release(await self._meters.acquire(first, target.account_id, meter, count), count)
             return await self._acquire(target, meter, units)
 
     async def _acquire(self, target: Target, meter: MeterName, units: Counter[int]) -> dict[int, Lease]:
@@ -245,110 +254,126 @@ class Bulk:
             raise
         return leases
 
-    async def _make_room(self, namespace: Namespace, writes: Sequence[Write], held: Counter[int]) -> None:
+    async def _make_room(self, namespace: Namespace, writes: Sequence[Write], held: dict[int, Growth]) -> None:
         """Room for the level's highest point on the way, kept by `held`, before the first entry is applied."""
-        keys = list({write.mutation.key for write in writes})
-        sizes = await self._store.stored_bytes(namespace, keys)
-        grown: Counter[int] = Counter()
-        highest: Counter[int] = Counter()
-        for write in writes:
-            assert isinstance(write.mutation, Put)
-            key, size = write.mutation.key, write.mutation.stored_bytes
-            partition = self._store.partition(namespace.service_id, key)
-            grown[partition] += size - sizes.get(key, 0)
-            sizes[key] = size
-            highest[partition] = max(highest[partition], grown[partition])
-        growth = {partition: size for partition, size in highest.items() if size > 0}
+        puts = [write.mutation for write in writes]
+        sizes = [(put.key, put.stored_bytes) for put in puts if isinstance(put, Put)]
         try:
-            await self._hold_room(namespace.account_id, growth, held)
+            await self._hold_room(namespace, sizes, held)
         except UsageSettling:
-            if len(growth) == 1:
+            if len(held) == 1:
                 raise
             # As with units: asked for as one, the answer is final.
             await self._let_room_go(namespace.account_id, held)
+            first, growth = min(held), sum(growth.bytes for growth in held.values())
             held.clear()
-            first = min(growth)
             level = await self._store.usage_stores[first].level(namespace.account_id, STORAGE)
-            await self._namespaces.make_room(first, namespace.account_id, level.bytes + sum(growth.values()))
-            await self._hold_room(namespace.account_id, growth, held)
+            await self._namespaces.make_room(first, namespace.account_id, level.bytes + growth)
+            await self._hold_room(namespace, sizes, held)
 
-    async def _hold_room(self, account_id: str, growth: dict[int, int], held: Counter[int]) -> None:
-        for partition, size in growth.items():
-            level = await self._store.usage_stores[partition].level(account_id, STORAGE)
-            if level.allowance == UNLIMITED:
-                continue
-            held[partition] += size
-            await self._store.hold_room(partition, account_id, size)
-            await self._namespaces.make_room(partition, account_id, level.bytes + size)
+    async def _hold_room(
+        self, namespace: Namespace, sizes: Sequence[tuple[bytes, int]], held: dict[int, Growth]
+    ) -> None:
+        held.update(await self._store.hold_room(namespace, sizes))
+        for partition, growth in held.items():
+            wanted = growth.level_bytes + growth.bytes
+            if wanted > growth.allowance:
+                await self._namespaces.make_room(partition, namespace.account_id, wanted)
 
-    async def _let_room_go(self, account_id: str, held: Counter[int]) -> None:
-        for partition, size in held.items():
-            try:
-                await self._store.hold_room(partition, account_id, -size)
-            except TovukError as error:
-                _log.info("room that is held lapses by itself: %s", error)
+    async def _let_room_go(self, account_id: str, held: Mapping[int, Growth]) -> None:
+        try:
+            await self._store.let_room_go(account_id, held)
+        except TovukError as error:
+            _log.info("room that is held lapses by itself: %s", error)
 
-    async def _apply(self, namespace: Namespace, leases: dict[int, Lease], writes: list[Write]) -> list[WriteAnswer]:
-        """Apply in order, a bounded step at a time; takes what it has started out of `writes`."""
-        loop = asyncio.get_running_loop()
-        answers: list[WriteAnswer] = []
+    async def _apply(self, namespace: Namespace, leases: Mapping[int, Lease], writes: list[Write]) -> int:
+        """Apply in order, a bounded step at a time; takes what it has started out of `writes`.
+
+        Returns how many keys deletions found.
+        """
+        applied = existed = 0
         try:
             while writes:
                 step = _step(writes)
                 del writes[: len(step)]
-                futures: list[asyncio.Future[WriteAnswer]] = []
-                for write in step:
-                    future: asyncio.Future[WriteAnswer] = loop.create_future()
-                    futures.append(future)
-                    write.answer = partial(self._answered, write, future)
-                    partition = self._store.partition(namespace.service_id, write.mutation.key)
-                    self._namespaces.start(write, namespace, partition, leases[partition])
-                answers += await asyncio.gather(*futures)
-                for answer in answers[-len(step) :]:
+                answers = _Answers(len(step))
+                for index, write in enumerate(step):
+                    write.answer = partial(self._answered, write.mutation, answers, index)
+                    self._namespaces.start(write, namespace, write.partition, leases[write.partition])
+                failure: TovukError | None = None
+                for answer in await answers.complete:
                     if isinstance(answer, TovukError):
-                        if len(answers) > len(step) or not all(isinstance(other, TovukError) for other in answers):
-                            answer.outcome = Outcome.UNKNOWN
-                        raise answer
+                        failure = failure or answer
+                    else:
+                        applied += 1
+                        existed += isinstance(answer, Deleted) and answer.existed
+                if failure is not None:
+                    if applied:
+                        failure.outcome = Outcome.UNKNOWN
+                    raise failure
         finally:
             self._release(leases, writes)
-        return answers
+        return existed
 
-    def _answered(self, write: Write, future: "asyncio.Future[WriteAnswer]", answer: WriteAnswer) -> None:
+    def _answered(self, mutation: Mutation, answers: "_Answers", index: int, answer: WriteAnswer) -> None:
         if isinstance(answer, TovukError):
-            self._namespaces.discard_value(write.mutation, answer)
-        if not future.done():
-            future.set_result(answer)
+            self._namespaces.discard_value(mutation, answer)
+        answers.take(index, answer)
 
-    def _release(self, leases: dict[int, Lease], unstarted: Sequence[Write]) -> None:
+    def _release(self, leases: Mapping[int, Lease], unstarted: Sequence[Write]) -> None:
         for write in unstarted:
-            self._meters.release(leases[self._store.partition(write.target.service_id, write.mutation.key)])
+            self._meters.release(leases[write.partition])
 
 
-class _Entry:
-    """The entry of a bulk write that is being received."""
+class _Answers:
+    """The answers of one step by index, and one future for all of them."""
+
+    def __init__(self, size: int) -> None:
+        self.complete: asyncio.Future[list[WriteAnswer]] = asyncio.get_running_loop().create_future()
+        self._answers: dict[int, WriteAnswer] = {}
+        self._size = size
+
+    def take(self, index: int, answer: WriteAnswer) -> None:
+        """One of them, in any order."""
+        self._answers[index] = answer
+        if len(self._answers) == self._size and not self.complete.done():
+            self.complete.set_result([self._answers[index] for index in range(self._size)])
+
+
+def _small(part: EntryPart) -> Put:
+    """The put of an entry that is all here. Raises what `validation` raises."""
+    check_key(part.key)
+    check_head(part.encoding, part.metadata, part.expires_at, part.ttl_seconds)
+    if part.encoding == "text":
+        check_text(part.value)
+    put = Put(part.key, part.value, part.encoding, part.metadata, "", "")
+    put.expires_at = part.expires_at
+    return put
+
+
+class _LargeEntry:
+    """The entry of a bulk write that is being received in parts, or whose value lies beside."""
 
     def __init__(self, store: Store, service_id: str) -> None:
         self._store = store
         self._service_id = service_id
-        self._head: EntryPart | None = None
+        #: The first part of an entry that goes on.
+        self.head: EntryPart | None = None
         self._value = bytearray()
         self._upload: Upload | None = None
         self._value_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
-        self.ttl_seconds = 0
 
     async def take(self, part: EntryPart) -> Put | None:
         """The put, when this part was its last. Raises what `validation` raises."""
-        if not part.goes_on:
+        head = self.head
+        if head is None:
+            head = self.head = part
             check_key(part.key)
             check_head(part.encoding, part.metadata, part.expires_at, part.ttl_seconds)
-            self._head, self._value_bytes = part, 0
+            self._value_bytes = 0
             self._value.clear()
             self._decoder = codecs.getincrementaldecoder("utf-8")() if part.encoding == "text" else None
-            self.ttl_seconds = part.ttl_seconds
-        head = self._head
-        if head is None:
-            raise ValueInvalid(reason="it goes on before it began")
         self._value_bytes += len(part.value)
         check_value_bytes(self._value_bytes)
         if self._decoder is not None:
@@ -370,7 +395,7 @@ class _Entry:
             value, self._upload = self._upload, None
         put = Put(head.key, value, head.encoding, head.metadata, "", "")
         put.expires_at = head.expires_at
-        self._head = None
+        self.head = None
         return put
 
     async def discard(self) -> None:

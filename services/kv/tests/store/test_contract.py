@@ -11,6 +11,7 @@ from tovuk_kit.usage import UNLIMITED, Fenced, UsageRow
 from tovuk_kv.store.base import (
     Delete,
     Deleted,
+    Growth,
     KeyEntry,
     Namespace,
     NameTaken,
@@ -166,7 +167,22 @@ async def test_stored_bytes_are_key_value_and_metadata_by_namespace(kv: Any) -> 
     assert await kv.stored() == 2 + 3 + 7 + 1
     lines = [line for usage in kv.store.usage_stores for line in (await usage.level("account_1", METER)).lines]
     assert sorted(lines) == sorted([("service_1", first.id, 12), ("service_1", second.id, 1)])
-    assert await kv.store.stored_bytes(first, ["ä".encode(), b"absent"]) == {"ä".encode(): 12}
+
+
+async def test_room_is_held_for_the_highest_point_on_the_way(kv: Any) -> None:
+    namespace = await kv.namespace()
+    await kv.put(namespace, b"k", b"123456789")
+    partition = kv.store.partition("service_1", b"k")
+    usage = kv.store.usage_stores[partition]
+    allowance = (await usage.level("account_1", METER)).allowance
+    held = await kv.store.hold_room(namespace, [(b"k", 50), (b"k", 4), (b"k", 30)])
+    assert held == {partition: Growth(40, 10, allowance)}
+    await kv.store.let_room_go("account_1", held)
+    assert await kv.store.hold_room(namespace, [(b"k", 9), (b"k", 10)]) == {}
+    many = [(f"k{number}".encode(), 100) for number in range(1000)]
+    held = await kv.store.hold_room(namespace, many)
+    assert sum(growth.bytes for growth in held.values()) == 100_000
+    await kv.store.let_room_go("account_1", held)
 
 
 async def test_lists_are_in_byte_order_with_prefix_start_and_limit(kv: Any) -> None:
@@ -414,7 +430,7 @@ async def test_every_verb_of_a_broken_store_raises_the_domain_error(kv: Any) -> 
     store, usage = kv.store, kv.store.usage_stores[0]
     for verb in (
         lambda: store.page(namespace, b"", None, 10, kv.now_ms),
-        lambda: store.stored_bytes(namespace, [b"k"]),
+        lambda: store.hold_room(namespace, [(b"k", 1)]),
         lambda: store.open_value(namespace, b"k", kv.now_ms),
         lambda: store.find("service_1", "CACHE"),
         lambda: store.namespaces("service_1"),

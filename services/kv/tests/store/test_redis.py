@@ -10,6 +10,8 @@ from tovuk_kv.store.base import Deleted, Record, Stored
 from tovuk_kv.store.redis import SCRIPTS, PartitionsDiffer, RedisStore
 from tovuk_kv.store.redis_connection import SettingsRefused
 
+METER = "kv_storage_bytes"
+
 
 @pytest.fixture
 async def kv(redis_server: Any, driver: Any) -> Any:
@@ -179,3 +181,16 @@ async def until_it_answers(kv: Any, namespace: Any) -> Any:
         while isinstance(found := await kv.get(namespace, b"k"), TovukError):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return found
+
+
+async def test_a_trim_leaves_held_room_alone_until_it_is_let_go(kv: Any) -> None:
+    namespace = await kv.namespace(allowance=1000)
+    await kv.put(namespace, b"k", b"123456789")
+    usage = kv.store.usage_stores[kv.store.partition("service_1", b"k")]
+    first = await kv.store.hold_room(namespace, [(b"k", 110)])
+    second = await kv.store.hold_room(namespace, [(b"k", 60)])
+    assert (await usage.trim_allowance("account_1", METER)).allowance == 10 + 100 + 50
+    await kv.store.let_room_go("account_1", first)
+    assert (await usage.trim_allowance("account_1", METER)).allowance == 10 + 50
+    await kv.store.let_room_go("account_1", second)
+    assert (await usage.trim_allowance("account_1", METER)).allowance == 10

@@ -1,4 +1,4 @@
-"""The hot frames of the KV data plane: msgpack arrays inside `tovuk.common.v1.Frame`.
+"""The hot frames of the KV data plane: msgpack arrays inside `tovuk.common.v1.Frame`, and the entries of bulk calls.
 
 A frame from the gateway is an array of operations, one from the service an array of answers. An answer carries its
 operation's id; answers come in any order. Changing a field's order or type breaks the wire: the golden-bytes test
@@ -133,16 +133,41 @@ class Failed(msgspec.Struct, array_like=True, tag="e", gc=False):
     retry_after_ms: int
 
 
+class BulkEntry(msgspec.Struct, array_like=True, gc=False):
+    """An entry of a bulk write. With `more`, its value goes on in the next entry, of which nothing but that counts."""
+
+    key: bytes
+    value: bytes
+    encoding: str
+    metadata: bytes
+    expires_at: int
+    ttl_seconds: int
+    more: bool
+
+
+class BulkValue(msgspec.Struct, array_like=True, gc=False):
+    """A value of a bulk read. With `more` it goes on in the next one, of which nothing but `value` counts."""
+
+    value: bytes
+    encoding: str
+    metadata: bytes
+    expires_at: int
+    version: int
+    more: bool
+
+
 Operation = Get | Put | Delete | List
 Answer = Value | NotModified | Large | Stored | Deleted | Page | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _operations = msgspec.msgpack.Decoder(list[Operation])
 _answers = msgspec.msgpack.Decoder(list[Answer])
+_bulk_entries = msgspec.msgpack.Decoder(list[BulkEntry])
+_bulk_values = msgspec.msgpack.Decoder(list[BulkValue | None])
 
 
-def encode(items: list[Operation] | list[Answer]) -> bytes:
-    """The payload of one frame."""
+def encode(items: list[Operation] | list[Answer] | list[BulkEntry] | list[BulkValue | None]) -> bytes:
+    """The payload of one frame, or of one message of a bulk call."""
     return _encoder.encode(items)
 
 
@@ -154,3 +179,13 @@ def decode_operations(payload: bytes) -> list[Operation]:
 def decode_answers(payload: bytes) -> list[Answer]:
     """The answers of a frame; msgspec.ValidationError for anything else."""
     return _answers.decode(payload)
+
+
+def decode_bulk_entries(payload: bytes) -> list[BulkEntry]:
+    """The entries of a message of a bulk write; msgspec.ValidationError for anything else."""
+    return _bulk_entries.decode(payload)
+
+
+def decode_bulk_values(payload: bytes) -> list[BulkValue | None]:
+    """The values of a message of a bulk read; msgspec.ValidationError for anything else."""
+    return _bulk_values.decode(payload)

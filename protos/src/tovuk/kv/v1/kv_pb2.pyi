@@ -145,27 +145,13 @@ class BulkPutHead(_message.Message):
     entries: int
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., entries: _Optional[int] = ...) -> None: ...
 
-class BulkPutEntry(_message.Message):
-    __slots__ = ("key", "meta", "ttl_seconds", "value", "more")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    META_FIELD_NUMBER: _ClassVar[int]
-    TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    MORE_FIELD_NUMBER: _ClassVar[int]
-    key: bytes
-    meta: Meta
-    ttl_seconds: int
-    value: bytes
-    more: bool
-    def __init__(self, key: _Optional[bytes] = ..., meta: _Optional[_Union[Meta, _Mapping]] = ..., ttl_seconds: _Optional[int] = ..., value: _Optional[bytes] = ..., more: _Optional[bool] = ...) -> None: ...
-
 class BulkPutRequest(_message.Message):
-    __slots__ = ("head", "entry")
+    __slots__ = ("head", "entries")
     HEAD_FIELD_NUMBER: _ClassVar[int]
-    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
     head: BulkPutHead
-    entry: BulkPutEntry
-    def __init__(self, head: _Optional[_Union[BulkPutHead, _Mapping]] = ..., entry: _Optional[_Union[BulkPutEntry, _Mapping]] = ...) -> None: ...
+    entries: bytes
+    def __init__(self, head: _Optional[_Union[BulkPutHead, _Mapping]] = ..., entries: _Optional[bytes] = ...) -> None: ...
 
 class BulkReply(_message.Message):
     __slots__ = ("applied", "existed")
@@ -184,20 +170,10 @@ class BulkGetRequest(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class BulkGetReply(_message.Message):
-    __slots__ = ("index", "found", "meta", "version", "value", "more")
-    INDEX_FIELD_NUMBER: _ClassVar[int]
-    FOUND_FIELD_NUMBER: _ClassVar[int]
-    META_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    MORE_FIELD_NUMBER: _ClassVar[int]
-    index: int
-    found: bool
-    meta: Meta
-    version: int
-    value: bytes
-    more: bool
-    def __init__(self, index: _Optional[int] = ..., found: _Optional[bool] = ..., meta: _Optional[_Union[Meta, _Mapping]] = ..., version: _Optional[int] = ..., value: _Optional[bytes] = ..., more: _Optional[bool] = ...) -> None: ...
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: bytes
+    def __init__(self, entries: _Optional[bytes] = ...) -> None: ...
 
 class BulkDeleteRequest(_message.Message):
     __slots__ = ("target", "keys")

@@ -94,14 +94,15 @@ class KvDataServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BulkPut(self, request_iterator, context):
-        """First message: head; then entries in order. All are validated and budgeted before the first is applied.
+        """First message: head; then entries in order, many in a message. All are validated and budgeted before the first is
+        applied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BulkGet(self, request, context):
-        """Entries in request order; an absent key's entry has found = false. A value may span several messages.
+        """Entries in request order, many in a message. A value may span several.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

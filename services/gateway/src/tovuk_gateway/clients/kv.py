@@ -4,7 +4,7 @@ A key belongs to one replica by hash, so that the replicas' caches and groups do
 key, so an operation moves on to the next one where nothing was done or where repeating does no harm.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 from zlib import crc32
@@ -92,29 +92,38 @@ class KvClient:
 
         return first.head, chunks()
 
-    async def bulk_put(self, service_id: str, requests: Callable[[], AsyncIterable[pb.BulkPutRequest]]) -> pb.BulkReply:
-        """Write many keys; all are checked before the first is applied."""
+    async def bulk_put(self, head: pb.BulkPutHead, batches: Callable[[], Iterable[bytes]]) -> pb.BulkReply:
+        """Write many keys; all are checked before the first is applied.
+
+        `batches` is called once an attempt, and gives payloads of frames.BulkEntry, the next whenever there is room.
+        """
+
+        async def requests() -> AsyncIterator[pb.BulkPutRequest]:
+            yield pb.BulkPutRequest(head=head)
+            for batch in batches():
+                yield pb.BulkPutRequest(entries=batch)
+
         reply: pb.BulkReply = await self._anywhere(
-            service_id,
+            head.target.service_id,
             lambda replica: replica.channel.send_stream(
                 replica.data.BulkPut, requests(), timeout_s=_LARGE_TIMEOUT_SECONDS
             ),
         )
         return reply
 
-    async def bulk_get(self, request: pb.BulkGetRequest) -> AsyncIterator[pb.BulkGetReply]:
-        """Entries in request order, from the first on; exhaust or close the iteration."""
+    async def bulk_get(self, request: pb.BulkGetRequest) -> AsyncGenerator[list[frames.BulkValue | None], None]:
+        """Values in request order, some at a time, from the first on; exhaust or close the iteration."""
         stream, first = await self._first_of_stream(
             request.target.service_id, lambda replica: replica.data.BulkGet, request
         )
 
-        async def replies() -> AsyncIterator[pb.BulkGetReply]:
+        async def values() -> AsyncGenerator[list[frames.BulkValue | None], None]:
             async with aclosing(stream):
-                yield first
+                yield frames.decode_bulk_values(first.entries)
                 async for message in stream:
-                    yield message
+                    yield frames.decode_bulk_values(message.entries)
 
-        return replies()
+        return values()
 
     async def bulk_delete(self, request: pb.BulkDeleteRequest) -> pb.BulkReply:
         """Delete many keys."""

@@ -1,11 +1,10 @@
 """The KV routes: HTTP ⇄ the data channel for small values, the chunked calls for large ones."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-import msgspec
 import orjson
 from fastapi import APIRouter, Request, Security
 from fastapi.responses import StreamingResponse
@@ -13,18 +12,11 @@ from fastapi.responses import StreamingResponse
 from tovuk.kv.v1 import frames
 from tovuk.kv.v1 import kv_pb2 as pb
 from tovuk_gateway import limits
-from tovuk_gateway.bodies import check_type, declared_length, pieces, strict_json, whole
+from tovuk_gateway.bodies import check_type, declared_length, pieces, whole
 from tovuk_gateway.chain import Need, need_capability
 from tovuk_gateway.envelope import Answer, ok
-from tovuk_gateway.errors import (
-    BulkInvalid,
-    BulkTooMany,
-    InvalidJson,
-    InvalidRequest,
-    ValueInvalid,
-    ValueTooLarge,
-)
-from tovuk_gateway.routes import contract, kv_streams, kv_values, models
+from tovuk_gateway.errors import ValueInvalid, ValueTooLarge
+from tovuk_gateway.routes import contract, kv_bulk, kv_streams, kv_values, models
 from tovuk_gateway.routes.context import (
     Context,
     Key,
@@ -64,11 +56,8 @@ _VALUE = (
 _IF_MATCH = contract.headers(If_Match="Only if the key has one of these ETags; * for any.")
 _IF_NONE_MATCH = contract.headers(If_None_Match="Only if the key has none of these ETags; * for absent.")
 
-#: Bytes of one message of a bulk write, and of one chunk of a large value.
+#: Bytes of one chunk of a large value.
 _CHUNK_BYTES = 256 * 1024
-
-_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def router(context: Context) -> APIRouter:
@@ -269,21 +258,14 @@ class _Data:
     async def bulk_put(self, request: Request, service_ref: str, namespace: str) -> Any:
         account_id, service_id = await self._admit(request, Need.DATA_WRITE, service_ref)
         target = pb.Target(account_id=account_id, service_id=service_id, namespace=namespace)
-        async with self._context.gate.hold(declared_length(request.headers) or limits.BULK_BODY_BYTES_MAX):
-            entries = await self._bulk_list(request, "entries", limits.BULK_WRITE_KEYS_MAX, "write")
-            # Whether each entry is well-formed must be known before the first leaves.
-            for index, raw in enumerate(entries):
-                _bulk_entry(index, raw)
-                if index % 64 == 63:
-                    await asyncio.sleep(0)
-
-            async def requests() -> AsyncIterator[pb.BulkPutRequest]:
-                yield pb.BulkPutRequest(head=pb.BulkPutHead(target=target, entries=len(entries)))
-                for index, raw in enumerate(entries):
-                    for part in _bulk_messages(_bulk_entry(index, raw)):
-                        yield part
-
-            reply = await self._context.kv.bulk_put(service_id, requests)
+        async with self._context.gate.hold(kv_bulk.bytes_to_hold(request.headers)):
+            entries = kv_bulk.Entries(await kv_bulk.items(request, "entries", limits.BULK_WRITE_KEYS_MAX, "write"))
+            head = pb.BulkPutHead(target=target, entries=len(entries))
+            try:
+                reply = await self._context.kv.bulk_put(head, entries.batches)
+            except TovukError:
+                entries.raise_wrong()
+                raise
         return Reply(ok({"written": reply.applied}))
 
     async def bulk_get(self, request: Request, service_ref: str, namespace: str) -> Any:
@@ -292,8 +274,14 @@ class _Data:
         if not keys:
             return Reply(ok({"entries": []}))
         target = pb.Target(account_id=account_id, service_id=service_id, namespace=namespace)
-        replies = await self._context.kv.bulk_get(pb.BulkGetRequest(target=target, keys=keys))
-        return StreamingResponse(_bulk_json(keys, replies), media_type="application/json")
+        values = await self._context.kv.bulk_get(pb.BulkGetRequest(target=target, keys=keys))
+        writer = kv_bulk.ValuesWriter(keys)
+        body = writer.write(await anext(values))
+        if not writer.complete:
+            return StreamingResponse(_rest(body, writer, values), media_type="application/json")
+        async for _ in values:
+            raise TypeError("kv answers more keys than were asked for")
+        return Reply(Answer(200, body))
 
     async def bulk_delete(self, request: Request, service_ref: str, namespace: str) -> Any:
         account_id, service_id = await self._admit(request, Need.DATA_WRITE, service_ref)
@@ -301,6 +289,10 @@ class _Data:
         target = pb.Target(account_id=account_id, service_id=service_id, namespace=namespace)
         reply = await self._context.kv.bulk_delete(pb.BulkDeleteRequest(target=target, keys=keys))
         return Reply(ok({"deleted": reply.existed, "requested": len(keys)}))
+
+    async def _bulk_keys(self, request: Request, keys_max: int, operation: str) -> list[bytes]:
+        async with self._context.gate.hold(kv_bulk.bytes_to_hold(request.headers)):
+            return kv_bulk.keys_of(await kv_bulk.items(request, "keys", keys_max, operation))
 
     async def _admit(self, request: Request, need: Need, service_ref: str) -> tuple[str, str]:
         caller, service = await self._context.admit_to_service(request, need, service_ref)
@@ -317,32 +309,15 @@ class _Data:
         self._context.kv.submit(op, settle)
         return await answered
 
-    async def _bulk_keys(self, request: Request, keys_max: int, operation: str) -> list[bytes]:
-        async with self._context.gate.hold(declared_length(request.headers) or limits.BULK_BODY_BYTES_MAX):
-            keys = []
-            for index, raw in enumerate(await self._bulk_list(request, "keys", keys_max, operation)):
-                keys.append(_bulk_key(index, raw))
-            return keys
 
-    async def _bulk_list(self, request: Request, name: str, items_max: int, operation: str) -> list[msgspec.Raw]:
-        """The items of a bulk body's list, unparsed: they share the body's memory."""
-        body = await whole(request.receive, request.headers, limit_bytes=limits.BULK_BODY_BYTES_MAX, gzip=True)
-        try:
-            content = _raw_object(body)
-            items = _raw_list(content[name])
-        except msgspec.ValidationError:
-            raise InvalidRequest(reason=f"the body must be a JSON object with a list of {name}") from None
-        except msgspec.DecodeError as error:
-            raise InvalidJson(reason=str(error).removeprefix("JSON is malformed: ")) from None
-        except UnicodeDecodeError:
-            raise InvalidJson(reason="it is not UTF-8") from None
-        except RecursionError:
-            raise InvalidJson(reason=f"it is nested deeper than {limits.JSON_DEPTH_MAX} levels") from None
-        except KeyError:
-            raise InvalidRequest(reason=f"the body must be a JSON object with a list of {name}") from None
-        if len(items) > items_max:
-            raise BulkTooMany(operation=operation, limit=items_max)
-        return items
+async def _rest(
+    body: bytes, writer: kv_bulk.ValuesWriter, values: AsyncGenerator[list[frames.BulkValue | None], None]
+) -> AsyncIterator[bytes]:
+    """The JSON of a bulk read whose values come in several messages."""
+    async with aclosing(values):
+        yield body
+        async for batch in values:
+            yield writer.write(batch)
 
 
 def _header(request: Request, name: str) -> bytes | None:
@@ -388,75 +363,3 @@ def _page_json(page: frames.Page) -> bytes:
     )
     cursor = orjson.dumps(page.cursor or None)
     return b'{"keys":[%b],"cursor":%b,"hasMore":%b}' % (keys, cursor, b"true" if page.cursor else b"false")
-
-
-def _bulk_entry(index: int, raw: msgspec.Raw) -> pb.BulkPutEntry:
-    """One entry of a bulk write. Whatever is wrong with it, the answer names its index, as kv's own does."""
-    try:
-        entry = strict_json(bytes(raw))
-        if not isinstance(entry, dict):
-            raise BulkInvalid(index=index, reason="an entry must be an object")
-        key = entry.get("key")
-        if not isinstance(key, str):
-            raise BulkInvalid(index=index, reason="key must be a string")
-        fields = kv_values.fields_of(entry)
-        value = kv_values.value_bytes(entry.get("value"), fields.encoding)
-        if len(value) > limits.VALUE_BYTES_MAX:
-            raise ValueTooLarge(limit_bytes=limits.VALUE_BYTES_MAX)
-        return pb.BulkPutEntry(
-            key=kv_values.check_key(key),
-            meta=pb.Meta(encoding=fields.encoding, metadata=fields.metadata, expires_at=fields.expires_at),
-            ttl_seconds=fields.ttl_seconds,
-            value=value,
-        )
-    except BulkInvalid:
-        raise
-    except TovukError as error:
-        raise BulkInvalid(index=index, reason=error.message) from error
-
-
-def _bulk_key(index: int, raw: msgspec.Raw) -> bytes:
-    try:
-        key = strict_json(bytes(raw))
-        return kv_values.check_key(key if isinstance(key, str) else "")
-    except TovukError as error:
-        raise BulkInvalid(index=index, reason=error.message) from error
-
-
-def _bulk_messages(entry: pb.BulkPutEntry) -> list[pb.BulkPutRequest]:
-    """The entry as messages of a bounded size."""
-    value = entry.value
-    if len(value) <= _CHUNK_BYTES:
-        return [pb.BulkPutRequest(entry=entry)]
-    parts = [value[at : at + _CHUNK_BYTES] for at in range(0, len(value), _CHUNK_BYTES)]
-    entry.value = parts[0]
-    entry.more = True
-    rest = [pb.BulkPutEntry(value=part, more=True) for part in parts[1:]]
-    rest[-1].more = False
-    return [pb.BulkPutRequest(entry=part) for part in (entry, *rest)]
-
-
-async def _bulk_json(keys: list[bytes], replies: AsyncIterator[pb.BulkGetReply]) -> AsyncIterator[bytes]:
-    """The entries of a bulk read as JSON, piece by piece."""
-    yield b'{"entries":['
-    writer: kv_streams.StringWriter | None = None
-    tail = b""
-    async with aclosing(replies):  # type: ignore[type-var] # it is an async generator
-        async for reply in replies:
-            if writer is not None:
-                piece = writer.write(reply.value, last=not reply.more)
-            else:
-                start = b"," if reply.index else b""
-                if not reply.found:
-                    yield start + b"null"
-                    continue
-                meta = reply.meta
-                writer = kv_streams.StringWriter(meta.encoding)
-                tail = b'"' + kv_values.entry_tail(meta.encoding, meta.metadata, meta.expires_at, reply.version)
-                head = kv_values.entry_head(keys[reply.index], meta.encoding, b"")[:-1]
-                piece = start + head + writer.write(reply.value, last=not reply.more)
-            if not reply.more:
-                piece += tail
-                writer = None
-            yield piece
-    yield b"]}"

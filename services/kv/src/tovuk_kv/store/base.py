@@ -9,10 +9,12 @@ Methods raise, and callbacks get, StoreUnavailable when the store cannot be reac
 room, with Outcome.UNKNOWN where the effect may have happened.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from tovuk_kit.errors import TovukError
 from tovuk_kit.usage import UsageStore
@@ -30,8 +32,7 @@ class Namespace:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A key's value and what was stored with it. `value` is None when it lies beside: open it to read it.
 
     `expires_at` is in Unix seconds, 0 for never; `metadata` is compact JSON, empty for none.
@@ -45,8 +46,7 @@ class Record:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEntry:
+class KeyEntry(msgspec.Struct, frozen=True, gc=False):
     """One key of a list."""
 
     key: bytes
@@ -67,26 +67,31 @@ class Refusal(Enum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class NeedsRoom:
+class NeedsRoom(msgspec.Struct, frozen=True, gc=False):
     """Nothing was done: the account's level would have to reach `bytes`, which its allowance does not permit."""
 
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """The value is durable. Versions of a key only rise, also across its deletion."""
 
     version: int
     expires_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(msgspec.Struct, frozen=True, gc=False):
     """The key is gone, durably; `existed` says whether it was there."""
 
     existed: bool
+
+
+class Growth(NamedTuple):
+    """How far writes raise the account's level in a partition at their highest point, from where, and its allowance."""
+
+    bytes: int
+    level_bytes: int
+    allowance: int
 
 
 Found = Record | Refusal | TovukError | None
@@ -237,15 +242,16 @@ class Store(Protocol):
         """The first `limit` keys with the prefix in byte order, those behind `after`. None: the namespace is gone."""
         ...
 
-    async def stored_bytes(self, namespace: Namespace, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """What these keys count on the level now, expired ones included; absent keys are left out."""
-        ...
-
-    async def hold_room(self, partition: int, account_id: str, size: int) -> None:
-        """Keep trims of the account's allowance from taking `size` bytes of room beyond the level; negative: no longer.
+    async def hold_room(self, namespace: Namespace, sizes: Sequence[tuple[bytes, int]]) -> dict[int, Growth]:
+        """The growth of each partition whose level would rise while these keys are written in order, each to its size
+        on the level; trims leave that room alone until it is let go.
 
         What is held lapses by itself within seconds, should its holder die.
         """
+        ...
+
+    async def let_room_go(self, account_id: str, held: Mapping[int, Growth]) -> None:
+        """Hold the growth of these partitions no longer."""
         ...
 
     async def open_value(self, namespace: Namespace, key: bytes, now_ms: int) -> OpenValue | Refusal | None:

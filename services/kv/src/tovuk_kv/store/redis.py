@@ -7,21 +7,21 @@ Hot path: 6 µs of CPU a key here, as much in Redis; one script call a partition
 """
 
 import asyncio
-import heapq
 import json
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Self
 from zlib import crc32
 
 from tovuk_kit.errors import OutcomeUnknown, StorageFull, StoreUnavailable, TovukError
-from tovuk_kit.usage import UsageStore
+from tovuk_kit.usage import UNLIMITED, UsageStore
 from tovuk_kv.limits import CHUNK_BYTES, SWEEP_SLICE_KEYS
 from tovuk_kv.store.base import (
     Delete,
     Deleted,
+    Growth,
     KeyEntry,
     Lookup,
     Mutation,
@@ -64,6 +64,7 @@ SCRIPTS = {
         "entomb",
         "find",
         "hold_room",
+        "let_room_go",
         "mutate",
         "open",
         "page",
@@ -174,65 +175,54 @@ class RedisStore:
         upper = b"(" + prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else b"+"
         # Hashing spreads the page evenly: a little more than each partition's share mostly is all of it.
         share = limit // PARTITIONS + limit // (2 * PARTITIONS) + 4
+        starts = dict.fromkeys(self._tags, lower)
+        rows: list[tuple[bytes, ...]] = []
+        while starts:
+            arguments = {tag: (namespace.id, start, upper, share, now_ms // 1000) for tag, start in starts.items()}
+            replies = await self._redis.ask_scripts(SCRIPTS["page"], arguments)
+            resumes: dict[str, bytes] = {}
+            for tag, reply in zip(starts, replies, strict=True):
+                if reply == 0:
+                    return None
+                resume, *fields = reply
+                if resume:
+                    resumes[tag] = resume
+                rows += zip(*[iter(fields)] * 5, strict=True)
+            rows.sort()
+            del rows[limit:]
+            # A partition that may yet have a key before the last of the page is asked on from where it stopped.
+            full = len(rows) == limit
+            starts = {tag: resume for tag, resume in resumes.items() if not full or resume[1:] < rows[-1][0]}
+            share = limit
+        return [
+            KeyEntry(key, metadata, int(expires_at), int(version), int(value_bytes))
+            for key, metadata, expires_at, version, value_bytes in rows
+        ]
 
-        async def fetch(partition: int, start: bytes, count: int) -> tuple[list[KeyEntry], bytes] | None:
-            arguments = (namespace.id, start, upper, count, now_ms // 1000)
-            reply = await self._redis.ask_script(SCRIPTS["page"], self._tags[partition], *arguments)
-            if reply == 0:
-                return None
-            fields = iter(reply[1:])
-            entries = [
-                KeyEntry(key, metadata, int(expires_at), int(version), int(value_bytes))
-                for key, metadata, expires_at, version, value_bytes in zip(*[fields] * 5, strict=True)
-            ]
-            return entries, reply[0]
+    async def hold_room(self, namespace: Namespace, sizes: Sequence[tuple[bytes, int]]) -> dict[int, Growth]:
+        groups: dict[int, list[Argument]] = {}
+        for key, size in sizes:
+            partition = self.partition(namespace.service_id, key)
+            if partition not in groups:
+                groups[partition] = [f"{namespace.account_id}|kv_storage_bytes", HOLD_MS, UNLIMITED, namespace.id]
+            groups[partition] += (key, size)
+        replies = await self._redis.ask_scripts(
+            SCRIPTS["hold_room"], {self._tags[partition]: arguments for partition, arguments in groups.items()}
+        )
+        return {
+            partition: Growth(grown, int(level_bytes), int(allowance))
+            for partition, (grown, level_bytes, allowance) in zip(groups, replies, strict=True)
+            if grown
+        }
 
-        heads: list[tuple[bytes, int, int]] = []
-        parts = await asyncio.gather(*[fetch(partition, lower, share) for partition in range(PARTITIONS)])
-        entries: list[list[KeyEntry]] = []
-        resumes: list[bytes] = []
-        for part in parts:
-            if part is None:
-                return None
-            entries.append(part[0])
-            resumes.append(part[1])
-
-        async def push(partition: int, position: int) -> bool:
-            """Put the partition's next key among the heads, fetching more if need be; False: the namespace is gone."""
-            while position >= len(entries[partition]) and resumes[partition]:
-                more = await fetch(partition, resumes[partition], limit)
-                if more is None:
-                    return False
-                entries[partition], resumes[partition] = more
-                position = 0
-            if position < len(entries[partition]):
-                heapq.heappush(heads, (entries[partition][position].key, partition, position))
-            return True
-
-        for partition in range(PARTITIONS):
-            if not await push(partition, 0):
-                return None
-        page: list[KeyEntry] = []
-        while heads and len(page) < limit:
-            _, partition, position = heapq.heappop(heads)
-            page.append(entries[partition][position])
-            if len(page) < limit and not await push(partition, position + 1):
-                return None
-        return page
-
-    async def stored_bytes(self, namespace: Namespace, keys: Sequence[bytes]) -> dict[bytes, int]:
-        async def size(key: bytes) -> bytes | None:
-            tag = self._tags[self.partition(namespace.service_id, key)]
-            record = f"{tag}:record:{namespace.id}:".encode() + key
-            found: bytes | None = await self._redis.ask("HGET", record, "stored_bytes")
-            return found
-
-        sizes = await asyncio.gather(*[size(key) for key in keys])
-        return {key: int(size) for key, size in zip(keys, sizes, strict=True) if size is not None}
-
-    async def hold_room(self, partition: int, account_id: str, size: int) -> None:
-        arguments = (f"{account_id}|kv_storage_bytes", size, HOLD_MS)
-        await self._redis.ask_script(SCRIPTS["hold_room"], self._tags[partition], *arguments)
+    async def let_room_go(self, account_id: str, held: Mapping[int, Growth]) -> None:
+        level = f"{account_id}|kv_storage_bytes"
+        arguments = {
+            self._tags[partition]: (level, growth.bytes)
+            for partition, growth in held.items()
+            if growth.allowance != UNLIMITED
+        }
+        await self._redis.ask_scripts(SCRIPTS["let_room_go"], arguments)
 
     async def open_value(self, namespace: Namespace, key: bytes, now_ms: int) -> OpenValue | Refusal | None:
         partition = self.partition(namespace.service_id, key)

@@ -7,7 +7,9 @@ import asyncio
 import hashlib
 import logging
 import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from urllib.parse import unquote, urlsplit
 
@@ -104,6 +106,31 @@ class RedisConnection:
         future: asyncio.Future[Reply] = self._loop.create_future()
         self.run(script, tag, *arguments, done=lambda reply: settle(future, reply))
         return await future
+
+    async def ask_scripts(self, script: Script, arguments: Mapping[str, Sequence[Argument]]) -> list[Reply]:
+        """The replies of a script run in several partitions, in the order of their tags.
+
+        Raises one of the errors `run` gives, once all have answered.
+        """
+        replies: list[Reply] = [None] * len(arguments)
+        left = len(replies)
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def take(index: int, reply: Reply) -> None:
+            nonlocal left
+            replies[index] = reply
+            left -= 1
+            if not left and not answered.done():
+                answered.set_result(None)
+
+        for index, (tag, given) in enumerate(arguments.items()):
+            self.run(script, tag, *given, done=partial(take, index))
+        if arguments:
+            await answered
+        for reply in replies:
+            if isinstance(reply, TovukError):
+                raise reply
+        return replies
 
     async def _keep_connected(self, wire: RedisWire) -> None:
         while True:

@@ -7,7 +7,7 @@ share a work of the group commit, and within it the rows that count them.
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +24,7 @@ from tovuk_kv.store.base import (
     Delete,
     Deleted,
     Found,
+    Growth,
     KeyEntry,
     Lookup,
     Mutation,
@@ -46,6 +47,8 @@ from tovuk_kv.store.value_files import FileUpload, OpenFile, ValueFiles
 METER = "kv_storage_bytes"
 #: How often a reader looks again for a large value that was replaced while it looked.
 OPEN_ATTEMPTS = 100
+#: Keys that are looked at on the loop's thread at once; more go to another.
+READ_KEYS_MAX = 256
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,8 @@ _READ = (
     " WHERE namespace = ? AND key = ?"
 )
 _OLD = "SELECT version, stored_bytes, expires_at, file FROM entry WHERE namespace = ? AND key = ?"
+_STORED_BYTES = "SELECT stored_bytes FROM entry WHERE namespace = ? AND key = ?"
+_LEVEL = "SELECT bytes, allowance FROM level WHERE account_id = ? AND meter = ?"
 _WRITE = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _REMOVE = "DELETE FROM entry WHERE namespace = ? AND key = ?"
 _ADD_LINE = (
@@ -171,17 +176,14 @@ class SqliteStore:
 
         return self._file.read(work)
 
-    async def stored_bytes(self, namespace: Namespace, keys: Sequence[bytes]) -> dict[bytes, int]:
-        sql = "SELECT stored_bytes FROM entry WHERE namespace = ? AND key = ?"
+    async def hold_room(self, namespace: Namespace, sizes: Sequence[tuple[bytes, int]]) -> dict[int, Growth]:
+        """Nothing is held: there is no other partition that the room could be given to."""
+        work = partial(_growth, namespace, sizes)
+        grown = self._file.read(work) if len(sizes) <= READ_KEYS_MAX else await self._file.read_in_thread(work)
+        return {} if grown is None else {0: grown}
 
-        def work(connection: apsw.Connection) -> dict[bytes, int]:
-            sizes = {key: connection.execute(sql, (namespace.number, key)).get for key in keys}
-            return {key: size for key, size in sizes.items() if size is not None}
-
-        return await self._file.read_in_thread(work)
-
-    async def hold_room(self, partition: int, account_id: str, size: int) -> None:
-        """Nothing: there is no other partition that the room could be given to."""
+    async def let_room_go(self, account_id: str, held: Mapping[int, Growth]) -> None:
+        """Nothing was held."""
 
     async def open_value(self, namespace: Namespace, key: bytes, now_ms: int) -> OpenValue | Refusal | None:
         def work(connection: apsw.Connection) -> OpenValue | Refusal | None:
@@ -326,8 +328,7 @@ class _Group:
         """Add `delta` bytes to the account's level; returns 0, or the level that its allowance does not permit."""
         level = self._levels.get(namespace.account_id)
         if level is None:
-            sql = "SELECT bytes, allowance FROM level WHERE account_id = ? AND meter = ?"
-            row = self._connection.execute(sql, (namespace.account_id, METER)).fetchone() or (0, 0)
+            row = self._connection.execute(_LEVEL, (namespace.account_id, METER)).fetchone() or (0, 0)
             level = self._levels[namespace.account_id] = [*row, 0]
         if delta > 0 and level[0] + delta > level[1]:
             return level[0] + delta
@@ -441,6 +442,23 @@ def _apply(connection: apsw.Connection, group: _Group, mutation: Mutation, now_s
         if isinstance(value, FileUpload):
             replaced.append(value.name)
     return Stored(group.version, mutation.expires_at)
+
+
+def _growth(namespace: Namespace, sizes: Sequence[tuple[bytes, int]], connection: apsw.Connection) -> Growth | None:
+    known: dict[bytes, int] = {}
+    grown = highest = 0
+    execute, number = connection.cursor().execute, namespace.number
+    for key, size in sizes:
+        old = known.get(key)
+        if old is None:
+            old = execute(_STORED_BYTES, (number, key)).get or 0
+        grown += size - old
+        known[key] = size
+        highest = max(highest, grown)
+    if not highest:
+        return None
+    level = execute(_LEVEL, (namespace.account_id, METER)).fetchone() or (0, 0)
+    return Growth(highest, *level)
 
 
 def _condition_holds(mutation: Mutation, current: int) -> bool:
