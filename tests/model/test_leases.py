@@ -30,6 +30,11 @@ SHAPES = {
     "midnight": Shape(TRANSACTIONAL, cap=50, replicas=2, stores=2, midnight=True),
 }
 
+#: A process stands still in the middle of an effect, and wakes at the moment the cap is in force.
+SLEEPER = Shape(
+    TRANSACTIONAL, cap=10, replicas=3, stores=1, cap_comes_late=True, sleeps_through_cap=True, freezes=False, storm_s=6
+)
+
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_transactional_meter_reaches_its_cap_exactly_and_bills_every_effect(shape: Shape, seeds: Iterator[int]) -> None:
@@ -37,9 +42,8 @@ def test_transactional_meter_reaches_its_cap_exactly_and_bills_every_effect(shap
         world = explore(seed, shape)
         assert world.refused, f"seed {seed}: demand never met the cap"
         last = max(world.accepted)
-        expected = max(shape.cap, world.accepted_before_cap[last])
-        short = shape.bulk - 1
-        assert expected - short <= world.accepted[last] <= expected, f"seed {seed}"
+        least, most = max(shape.cap, world.accepted_before_cap[last]), max(shape.cap, world.let_in[last])
+        assert least - shape.bulk < world.accepted[last] <= most, f"seed {seed}"
         assert world.billed == dict(world.accepted), f"seed {seed}"
 
 
@@ -58,6 +62,11 @@ def test_buffered_meter_reaches_its_cap_exactly_when_no_process_dies(shape: Shap
     for seed in seeds:
         world = explore(seed, replace(shape, meter=BUFFERED, crashes=False, freezes=False, metering_dies=False))
         last = max(world.accepted)
-        expected = max(shape.cap, world.accepted_before_cap[last])
-        assert expected - shape.bulk < world.accepted[last] <= expected, f"seed {seed}"
+        least, most = max(shape.cap, world.accepted_before_cap[last]), max(shape.cap, world.let_in[last])
+        assert least - shape.bulk < world.accepted[last] <= most, f"seed {seed}"
         assert world.billed == dict(world.accepted), f"seed {seed}"
+
+
+def test_no_effect_ends_after_a_cap_is_in_force_though_its_process_slept(request: pytest.FixtureRequest) -> None:
+    for seed in range(SEEDS_FULL if request.config.getoption("--full") else 4 * SEEDS):
+        explore(seed, SLEEPER)

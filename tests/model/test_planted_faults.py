@@ -10,14 +10,18 @@ from model.scenario import Shape
 from model.world import ModelStore
 
 from tovuk_kit.usage import UsageRow
-from tovuk_metering.meter import bounds, leases
-from tovuk_metering.store import windows
+from tovuk_metering.meter import bounds, leases, limiting
+from tovuk_metering.store import holders, windows
 
 #: Worlds looked into before a fault counts as missed.
 WORLDS = 60
 
 SHAPE = Shape(TRANSACTIONAL, cap=60, replicas=3, stores=2)
-#: The same with demand that lasts through the storm, so that processes freeze while they charge.
+#: A process stands still in the middle of an effect, and wakes at the moment the cap is in force.
+SLEEPER = Shape(
+    TRANSACTIONAL, cap=10, replicas=3, stores=1, cap_comes_late=True, sleeps_through_cap=True, freezes=False, storm_s=6
+)
+#: As the first, with demand that lasts through the storm, so that processes freeze while they charge.
 BUSY = dataclasses.replace(SHAPE, cap=3_000)
 
 
@@ -50,11 +54,21 @@ def refusals_come_without_recall(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "wait", wait)
 
 
+def the_given_up_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_settled(turn: Any, asked: limiting.Recalled) -> bool:
+        here = [lease for lease in asked.leases if holders.state_of(turn.tx, lease.holder) == "live"]
+        return real(turn, limiting.Recalled(tuple(here), asked.levels))
+
+    real = limiting.is_settled
+    monkeypatch.setattr(limiting, "is_settled", is_settled)
+
+
 FAULTS: list[tuple[Callable[[pytest.MonkeyPatch], None], Shape]] = [
     (effects_ignore_the_fence, BUSY),
     (burnt_units_are_given_back, dataclasses.replace(SHAPE, meter=BUFFERED)),
     (outstanding_units_are_ignored, SHAPE),
     (refusals_come_without_recall, SHAPE),
+    (the_given_up_are_not_waited_for, SLEEPER),
 ]
 
 

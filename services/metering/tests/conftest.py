@@ -109,6 +109,12 @@ async def second(turns: Turns) -> Replica:
     return await _replica(turns, "kv/two/0", 1)
 
 
+@pytest_asyncio.fixture
+async def neighbour(turns: Turns) -> Replica:
+    """Another process at the first one's store."""
+    return await _replica(turns, "kv/one/0", 2)
+
+
 async def _replica(turns: Turns, store: str, epoch: int) -> Replica:
     await turns.write(lambda turn: limiting.set_plan(turn, "account_1", "self_hosted", 1))
     replica = Replica(turns, Holder(store, epoch))

@@ -16,6 +16,7 @@ from tovuk_metering.clients.reports import LeaseTotals, LevelTotals, Report
 from tovuk_metering.meter import heartbeats, reports
 from tovuk_metering.meter.prices import PriceBook
 from tovuk_metering.meter.turn import Turns
+from tovuk_metering.store import holders
 
 T = TypeVar("T")
 
@@ -93,6 +94,11 @@ class MeteringNode:
         except TovukError:
             return False
         return True
+
+    async def living(self) -> set[tuple[str, int]]:
+        """Store and epoch of every holder that is not given up."""
+        found = await self._database.read(lambda tx: holders.in_state(tx, "live"))
+        return {(holder.store, holder.epoch) for holder in found}
 
     async def billed(self) -> dict[str, int]:
         """Units in the ledger by UTC day."""

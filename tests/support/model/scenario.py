@@ -37,6 +37,8 @@ class Shape:
     metering_dies: bool = True
     #: The cap is set only in mid-traffic.
     cap_comes_late: bool = False
+    #: A process freezes just before that, and wakes at the moment the cap is in force.
+    sleeps_through_cap: bool = False
     #: The UTC day ends during the storm.
     midnight: bool = False
     #: Units one request asks for.
@@ -81,10 +83,13 @@ class Scenario:
         self.replicas: list[Replica] = []
         #: Units accepted, by the UTC day they were charged to.
         self.accepted: Counter[str] = Counter()
-        self._under_way: Counter[str] = Counter()
+        #: Units on their way to a store, by day, store and epoch.
+        self._under_way: Counter[tuple[str, str, int]] = Counter()
         self.demanding = True
         self.capped = False
+        #: Units accepted when the cap came into force, and these with those that could no longer be kept out.
         self.accepted_before_cap: Counter[str] = Counter()
+        self.let_in: Counter[str] = Counter()
         self.refused = 0
         self.faults = 0
         #: What broke the promise; the world goes on, so that one fault does not hide another.
@@ -107,7 +112,11 @@ class Scenario:
         storm = asyncio.create_task(self._storm())
         if self.shape.cap_comes_late:
             await asyncio.sleep(self.rng.random() * 3)
+            sleeper = self.rng.choice(self.replicas).process
+            if self.shape.sleeps_through_cap:
+                sleeper.freeze()
             await self._set_cap()
+            sleeper.thaw()
         await storm
         self.network.metering(up=True)
         for replica in self.replicas:
@@ -156,7 +165,8 @@ class Scenario:
                 meters.count(lease, "service", "resource", units)
                 self._accept(lease.day, units)
                 return
-            self._under_way[lease.day] += units
+            charged = lease.day, self.models[at].name, lease.epoch
+            self._under_way[charged] += units
             try:
                 row = UsageRow(lease.id, "service", "resource", units)
                 await self.models[at].effect(lease.epoch, row, partial(self._accept, lease.day, units))
@@ -165,14 +175,14 @@ class Scenario:
                 await meters.fenced(at, lease.epoch)
                 continue
             finally:
-                self._under_way[lease.day] -= units
+                self._under_way[charged] -= units
             meters.spent(lease, units)
             return
 
     def _accept(self, day: str, units: int) -> None:
         self.accepted[day] += units
         if self.capped:
-            allowed = max(self.shape.cap, self.accepted_before_cap[day])
+            allowed = max(self.shape.cap, self.let_in[day])
             if self.accepted[day] > allowed:
                 self.problems.append(f"overshoot: {self.accepted[day]} of {allowed} on {day}")
 
@@ -186,8 +196,14 @@ class Scenario:
         while not await self.node.put_cap(ACCOUNT, self.shape.meter, self.shape.cap):
             # An owner who is told that it has not settled sends it again.
             await self.network.hop()
-        # What was reserved by then may still arrive; it was let in before the cap was in force.
-        self.accepted_before_cap = self.accepted + self._under_way
+        self.accepted_before_cap, self.let_in = self.accepted.copy(), self.accepted.copy()
+        # What the living had reserved by then may still arrive: it was let in before the cap was in force. Of the dead
+        # nothing may, unless nobody lives at their store to fence them.
+        living = await self.node.living()
+        inhabited = {store for store, _ in living}
+        for (day, store, epoch), units in self._under_way.items():
+            if (store, epoch) in living or store not in inhabited:
+                self.let_in[day] += units
         self.capped = True
 
     async def _start(self, name: str) -> None:
@@ -202,26 +218,25 @@ class Scenario:
             await self._fault()
 
     async def _fault(self) -> None:
-        replica = self.rng.choice(self.replicas)
-        match self.rng.choice(("crash", "freeze", "metering", "pipe", "none")):
-            case "crash" if self.shape.crashes:
+        shape, replica = self.shape, self.rng.choice(self.replicas)
+        possible = {"crash": shape.crashes, "freeze": shape.freezes, "metering": shape.metering_dies, "pipe": True}
+        match self.rng.choice([fault for fault, may_be in possible.items() if may_be]):
+            case "crash":
                 replica.process.crash()
                 self.replicas.remove(replica)
                 await asyncio.sleep(self.rng.choice((0.01, 0.5, 6.0)))
                 await self._start(replica.process.name)
-            case "freeze" if self.shape.freezes:
+            case "freeze":
                 replica.process.freeze()
                 await asyncio.sleep(self.rng.choice((0.5, 4.0, 12.0)))
                 replica.process.thaw()
-            case "metering" if self.shape.metering_dies:
+            case "metering":
                 self.network.metering(up=False)
                 await asyncio.sleep(self.rng.choice((0.1, 2.0, 8.0)))
                 await self.node.restart()
                 self.network.metering(up=True)
-            case "pipe":
+            case _:
                 self.pipe.up = False
                 await asyncio.sleep(self.rng.choice((0.1, 3.0)))
                 self.pipe.up = True
-            case _:
-                return
         self.faults += 1

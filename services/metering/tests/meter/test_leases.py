@@ -49,6 +49,14 @@ async def test_a_late_copy_of_a_request_changes_nothing(turns: Turns, first: Any
     assert late == new
 
 
+async def test_a_late_trim_does_not_bind_a_lease_that_went_on_without_limit(turns: Turns, first: Any) -> None:
+    old = await first.acquire("kv_writes")
+    new = await first.acquire("kv_writes")
+    late = await turns.write(lambda turn: leases.trim(turn, first.holder, old.lease_id, old.version, 0))
+    assert late == new
+    assert late.unlimited
+
+
 async def test_an_ended_lease_is_not_handed_out_again(turns: Turns, first: Any) -> None:
     await cap(turns, 100)
     await first.acquire("kv_writes")

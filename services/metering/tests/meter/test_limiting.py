@@ -34,7 +34,27 @@ async def test_a_cap_is_answered_once_every_holder_has_exchanged_its_lease(turns
     assert (await first.acquire("kv_writes", want=4)).granted == 10
 
 
-async def test_a_holder_that_was_given_up_is_not_waited_for(turns: Turns, first: Any, clock: FakeClock) -> None:
+async def test_a_holder_given_up_is_waited_for_until_it_is_buried_where_another_lives(
+    turns: Turns, first: Any, neighbour: Any, clock: FakeClock
+) -> None:
+    await first.acquire("kv_writes")
+    setting = settle(turns, 10)
+    clock.advance(HOLDER_GIVEN_UP_MS - 1)
+    await neighbour.beat()
+    clock.advance(1)
+    gone = await turns.read(heartbeats.lapsed)
+    await turns.write(lambda turn: heartbeats.give_up(turn, gone))
+    assert (await neighbour.beat()).dead == [first.holder]
+    await asyncio.sleep(0.1)
+    # It may wake before its neighbour has fenced it, and finish what it was about.
+    assert not setting.done()
+    await neighbour.beat(buried=[first.holder])
+    assert (await setting).units == 10
+
+
+async def test_a_holder_given_up_where_nobody_lives_is_not_waited_for(
+    turns: Turns, first: Any, clock: FakeClock
+) -> None:
     await first.acquire("kv_writes")
     setting = settle(turns, 10)
     clock.advance(HOLDER_GIVEN_UP_MS)
