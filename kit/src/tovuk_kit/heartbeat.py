@@ -13,7 +13,7 @@ from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_kit.holding import Grave, Holder, Holdings, Lease, LeaseService
-from tovuk_kit.usage import units_of
+from tovuk_kit.usage import UNLIMITED, units_of
 
 _log = logging.getLogger(__name__)
 
@@ -227,19 +227,41 @@ class Heartbeat:
 
     async def _trim_level(self, holder: Holder, account_id: str, meter: str) -> None:
         async with self._held.lock((holder.index, account_id, meter)):
-            level = await holder.store.trim_allowance(account_id, meter)
             try:
-                await self._service.trim_level(
-                    wire.TrimLevelRequest(
+                if await self._lower_allowance(holder, account_id, meter):
+                    return
+                # An allowance that was granted earlier never arrived: once the store has it, a trim counts again.
+                level = await holder.store.level(account_id, meter)
+                reply = await self._service.allow(
+                    wire.AllowRequest(
                         level=wire.LevelRef(store=holder.store.name, account_id=account_id, meter=meter),
                         version=level.version,
                         bytes=level.bytes,
                         allowance=level.allowance,
                         seq=level.seq,
+                        want_bytes=level.bytes,
                     )
                 )
+                if reply.WhichOneof("result") == "allowance":
+                    granted = UNLIMITED if reply.allowance.unlimited else reply.allowance.bytes
+                    await holder.store.set_allowance(account_id, meter, reply.allowance.version, granted)
+                    await self._lower_allowance(holder, account_id, meter)
             except TovukError as error:
                 _log.info("trim of a level was not answered: %s", error)
+
+    async def _lower_allowance(self, holder: Holder, account_id: str, meter: str) -> bool:
+        """Lower the store's allowance to its bytes and tell metering; whether that counted there."""
+        level = await holder.store.trim_allowance(account_id, meter)
+        reply = await self._service.trim_level(
+            wire.TrimLevelRequest(
+                level=wire.LevelRef(store=holder.store.name, account_id=account_id, meter=meter),
+                version=level.version,
+                bytes=level.bytes,
+                allowance=level.allowance,
+                seq=level.seq,
+            )
+        )
+        return not reply.stale
 
     async def _renew(self, holder: Holder) -> None:
         """Begin a new epoch after the old one was given up, and bury the old one."""

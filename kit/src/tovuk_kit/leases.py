@@ -246,6 +246,8 @@ class Meters:
                 raise self._metering_away(key)
             self.hurry()
             return SYNC_PAUSE_MS
+        # Their confirmation may overtake the answer, which must not revive them.
+        ending = {ended.id for ended in holder.ending}
         try:
             reply = await self._service.acquire(
                 wire.AcquireRequest(
@@ -265,7 +267,8 @@ class Meters:
             raise self._metering_away(key) from error
         match reply.WhichOneof("result"):
             case "granted":
-                if holder.epoch != epoch or any(ending.id == reply.granted.lease_id for ending in holder.ending):
+                ending |= {ended.id for ended in holder.ending}
+                if holder.epoch != epoch or reply.granted.lease_id in ending:
                     # The lease belongs to a dead epoch, or our last report of it is under way; a fresh one follows.
                     return SYNC_PAUSE_MS
                 self._adopt(holder, account_id, meter, held, reply.granted, sent_at)
