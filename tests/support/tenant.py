@@ -102,11 +102,13 @@ class Tenant:
                 return found
 
     def put_many(self, keys: list[str], value: str = "v") -> None:
-        """Write keys in bulk."""
+        """Write keys in bulk, repeated while it is surely not done: metering may not know a new account's plan yet."""
+        deadline = time.monotonic() + _SETTLED_WITHIN_S
         for start in range(0, len(keys), 10_000):
             entries = [{"key": key, "value": value} for key in keys[start : start + 10_000]]
-            answer = self.request("PUT", f"{self.kv}/bulk", json={"entries": entries})
-            assert answer.is_success, answer.text
+            while not (answer := self.request("PUT", f"{self.kv}/bulk", json={"entries": entries})).is_success:
+                assert answer.json()["outcome"] == "not_done" and time.monotonic() < deadline, answer.text
+                time.sleep(_POLL_S)
 
 
 def _request(url: str, token: str, method: str, path: str, **more: Any) -> httpx.Response:

@@ -52,7 +52,13 @@ def embedded(data: Path, credential: str) -> Nats:
         "log_file": str(data / "nats.log"),
         "log_size_limit": 4 << 20,
         "log_max_num": 2,
-        "jetstream": {"store_dir": str(store), "sync_interval": "always", "max_memory_store": 16 << 20},
+        # Left out, the file store's bound is a share of the room at start, and a small disk gets no stream at all.
+        "jetstream": {
+            "store_dir": str(store),
+            "sync_interval": "always",
+            "max_memory_store": 16 << 20,
+            "max_file_store": 256 << 20,
+        },
     }
     path = data / "nats.conf"
     write_private(path, json.dumps(settings, indent=2))  # NATS' configuration language contains JSON
