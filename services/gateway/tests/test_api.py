@@ -310,6 +310,14 @@ async def test_bulk_requests(owner: Any, client: httpx.AsyncClient) -> None:
     ):
         assert _check_envelope(await client.request(method, path, json=content))["code"] == code, content
     assert (await client.post(bulk, json={"keys": [f"k{n}" for n in range(100)]})).status_code == 200
+    late = [*({"key": f"late{n}", "value": "v" * 2000} for n in range(999)), {"key": "x", "value": 7}]
+    refused = _check_envelope(await client.put(bulk, json={"entries": late}))
+    assert refused["code"] == "kv_bulk_invalid" and "999" in refused["message"]
+    assert (await client.post(bulk, json={"keys": ["late0"]})).json() == {"entries": [None]}
+    large = [{"key": f"large{n}", "value": str(n) * 50_000} for n in range(10)]
+    assert (await client.put(bulk, json={"entries": large})).json() == {"written": 10}
+    read = (await client.post(bulk, json={"keys": [entry["key"] for entry in large]})).json()["entries"]
+    assert [entry["value"] for entry in read] == [entry["value"] for entry in large]
 
 
 @pytest.mark.proves("KV-014", "KV-054", "RES-025")

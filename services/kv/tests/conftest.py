@@ -36,8 +36,10 @@ from tovuk_kit.usage import UNLIMITED
 from tovuk_kv.api import registrations as kv_registrations
 from tovuk_kv.bulk import Bulk
 from tovuk_kv.clients.control import ControlRegistry
+from tovuk_kv.directory import Target
 from tovuk_kv.lifecycle import Lifecycle
-from tovuk_kv.namespace import GetAnswer, Namespaces, Target, WriteAnswer
+from tovuk_kv.namespace import GetAnswer, Namespaces
+from tovuk_kv.setbacks import WriteAnswer
 from tovuk_kv.store.base import Delete, Found, Lookup, Mutation, Namespace, Put, Result, Store, Upload
 from tovuk_kv.store.redis import RedisStore
 from tovuk_kv.store.sqlite import SqliteStore

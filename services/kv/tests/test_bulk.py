@@ -158,7 +158,8 @@ async def test_a_cancelled_read_leaves_no_unit_in_flight(house: Any) -> None:
     target = await house.create()
     await put(house, target, [entry(b"k", b"v")])
     await get(house, target, [b"k"])
-    lease = house.meters._holders[0].leases[house.account, "kv_reads"]
+    lease = await house.meters.acquire(0, house.account, "kv_reads")
+    house.meters.release(lease)
     for hops in range(8):
         reading = asyncio.create_task(get(house, target, [b"k", b"absent"]))
         for _ in range(hops):

@@ -8,7 +8,7 @@ from tovuk.control.v1 import control_pb2 as wire
 from tovuk.control.v1.control_pb2_grpc import RegistryStub, ServicesStub
 from tovuk_kit.errors import TovukError
 from tovuk_kit.ids import new_id
-from tovuk_kv.clients.control import Claim
+from tovuk_kv.clients.control import Claim, ControlRegistry
 from tovuk_kv.store.base import Namespace, Tombstoned
 
 
@@ -66,7 +66,7 @@ async def test_names_that_cannot_be_a_resources_are_refused(house: Any, name: st
 
 
 async def test_what_a_crash_left_between_registry_and_store_is_settled(house: Any) -> None:
-    registry = house.lifecycle._registry
+    registry = ControlRegistry(house.control)
     exists = Namespace(new_id("kv"), "EXISTS", house.service, house.account, 0)
     await registry.reserve(house.account, Claim(house.service, exists.id, "EXISTS"))
     await house.store.create(exists)
@@ -96,9 +96,10 @@ async def test_a_purged_service_is_emptied_acknowledged_and_takes_nothing_more(h
     await house.control.unary(ServicesStub(house.control.grpc).DeleteService, request, retry=False)
     house.clock.advance(72 * 3_600_000 + 1000)
     await house.purge()
-    assert await house.lifecycle._registry.tombstones() == [house.service]
+    registry = ControlRegistry(house.control)
+    assert await registry.tombstones() == [house.service]
     await house.lifecycle.bury_services()
-    assert await house.lifecycle._registry.tombstones() == []
+    assert await registry.tombstones() == []
     assert (await house.get(target, b"k")).code == "kv_namespace_not_found"
     assert await house.used("kv_storage_bytes", 0) == 0
     with pytest.raises(Tombstoned):

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tovuk_kit.errors import TovukError
+from tovuk_kv.directory import Target
 from tovuk_kv.errors import InvalidCursor, InvalidLimit, KeyInvalid, KeyTooLarge
 from tovuk_kv.limits import INLINE_VALUE_BYTES_MAX, VALUE_BYTES_MAX
-from tovuk_kv.namespace import NotModified, Target, TooLarge
+from tovuk_kv.namespace import NotModified, TooLarge
 from tovuk_kv.store.base import Deleted, Put, Record, Stored
 
 

@@ -20,9 +20,11 @@ from tovuk_kit.channel import serve_frames
 from tovuk_kit.errors import TovukError
 from tovuk_kit.server import Registration
 from tovuk_kv.bulk import Bulk, EntryPart
+from tovuk_kv.directory import Target
 from tovuk_kv.lifecycle import Lifecycle
 from tovuk_kv.limits import CHUNK_BYTES
-from tovuk_kv.namespace import GetAnswer, Namespaces, NotModified, Target, TooLarge, WriteAnswer
+from tovuk_kv.namespace import GetAnswer, Namespaces, NotModified, TooLarge
+from tovuk_kv.setbacks import WriteAnswer
 from tovuk_kv.store.base import Delete, KeyEntry, Namespace, Put, Record, Stored
 from tovuk_kv.validation import parse_condition
 

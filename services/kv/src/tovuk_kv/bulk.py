@@ -18,6 +18,7 @@ from tovuk_kit.errors import Outcome, TovukError
 from tovuk_kit.holding import Lease
 from tovuk_kit.leases import Meters, UsageSettling
 from tovuk_kit.meters import MeterName
+from tovuk_kv.directory import Target
 from tovuk_kv.errors import BodyTooLarge, BulkInvalid, BulkTooMany, NamespaceNotFound, ValueInvalid
 from tovuk_kv.limits import (
     BULK_BODY_BYTES_MAX,
@@ -28,7 +29,9 @@ from tovuk_kv.limits import (
     BULK_WRITES_CONCURRENT_MAX,
     INLINE_VALUE_BYTES_MAX,
 )
-from tovuk_kv.namespace import BUFFERED_STORE, STORAGE, Namespaces, Target, Write, WriteAnswer, discard
+from tovuk_kv.namespace import BUFFERED_STORE, Namespaces, discard
+from tovuk_kv.room import STORAGE
+from tovuk_kv.setbacks import Write, WriteAnswer
 from tovuk_kv.store.base import (
     Delete,
     Deleted,
@@ -91,7 +94,7 @@ class Bulk:
         """
         if entries > BULK_WRITE_ENTRIES_MAX:
             raise BulkTooMany(operation="write", limit=BULK_WRITE_ENTRIES_MAX)
-        namespace = await self._namespaces.resolve(target)
+        namespace = await self._namespaces.directory.resolve(target)
         async with self._writes:
             writes: list[Write] = []
             unstarted: list[Write] = writes
@@ -121,7 +124,7 @@ class Bulk:
         if len(keys) > BULK_WRITE_ENTRIES_MAX:
             raise BulkTooMany(operation="delete", limit=BULK_WRITE_ENTRIES_MAX)
         _check_keys(keys)
-        namespace = await self._namespaces.resolve(target)
+        namespace = await self._namespaces.directory.resolve(target)
         writes = [self._write(target, Delete(key, "", ""), 0) for key in keys]
         leases = await self._budget(target, "kv_deletes", writes)
         existed = await self._apply(namespace, leases, writes)
@@ -153,14 +156,14 @@ class Bulk:
 
     async def _read(self, target: Target, keys: Sequence[bytes]) -> tuple[Namespace, list[Record | None]]:
         while True:
-            namespace = await self._namespaces.resolve(target)
+            namespace = await self._namespaces.directory.resolve(target)
             lease = await self._meters.acquire(BUFFERED_STORE, target.account_id, "kv_reads", len(keys))
             found = await self._look_up(namespace, lease, keys)
             if isinstance(found, TovukError):
                 raise found
             if not isinstance(found, Refusal):
                 return namespace, found
-            self._namespaces.forget(namespace)
+            self._namespaces.directory.forget(namespace)
 
     def _look_up(
         self, namespace: Namespace, lease: Lease, keys: Sequence[bytes]
@@ -268,7 +271,7 @@ class Bulk:
             first, growth = min(held), sum(growth.bytes for growth in held.values())
             held.clear()
             level = await self._store.usage_stores[first].level(namespace.account_id, STORAGE)
-            await self._namespaces.make_room(first, namespace.account_id, level.bytes + growth)
+            await self._namespaces.room.make_room(first, namespace.account_id, level.bytes + growth)
             await self._hold_room(namespace, sizes, held)
 
     async def _hold_room(
@@ -278,7 +281,7 @@ class Bulk:
         for partition, growth in held.items():
             wanted = growth.level_bytes + growth.bytes
             if wanted > growth.allowance:
-                await self._namespaces.make_room(partition, namespace.account_id, wanted)
+                await self._namespaces.room.make_room(partition, namespace.account_id, wanted)
 
     async def _let_room_go(self, account_id: str, held: Mapping[int, Growth]) -> None:
         try:

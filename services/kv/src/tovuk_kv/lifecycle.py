@@ -14,8 +14,10 @@ from tovuk_kit.errors import Outcome, TovukError
 from tovuk_kit.ids import has_id_shape, new_id
 from tovuk_kit.leases import Meters
 from tovuk_kv.clients.control import Claim, ControlRegistry
+from tovuk_kv.directory import Target
 from tovuk_kv.errors import InvalidResourceName, NamespaceNotFound, ResourceNameTaken, ServiceNotFound
-from tovuk_kv.namespace import STORAGE, Namespaces, Target
+from tovuk_kv.namespace import Namespaces
+from tovuk_kv.room import STORAGE
 from tovuk_kv.store.base import Namespace, NameTaken, Store, Tombstoned
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -109,7 +111,7 @@ class Lifecycle:
 
     async def _drop(self, namespace: Namespace) -> None:
         lowered = await self._store.drop(namespace)
-        self._namespaces.forget(namespace)
+        self._namespaces.directory.forget(namespace)
         for partition in lowered:
             self._meters.level_changed(partition, namespace.account_id, STORAGE)
 

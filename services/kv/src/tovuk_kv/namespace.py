@@ -2,31 +2,28 @@
 
 Hot path: get ≤ 4 µs and put ≤ 8 µs of CPU above the store's. An operation whose namespace is cached and whose units are
 in hand runs without task or await; all of one event-loop tick reach the store as one read and one write. What is short
-of something (units, room, a live epoch, the namespace) goes on in a task of its own, the writes of one key in order.
+of something (units, room, a live epoch, the namespace) goes on in a task of its own, writes by `setbacks`.
 """
 
 import asyncio
 import codecs
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from tovuk_kit.clock import Clock
-from tovuk_kit.errors import InternalError, Outcome, StoreUnavailable, TovukError
+from tovuk_kit.errors import InternalError, Outcome, TovukError
 from tovuk_kit.holding import Lease
-from tovuk_kit.leases import Meters, PaymentRequired, UsageCapReached
-from tovuk_kit.meters import MeterName
+from tovuk_kit.leases import Meters
 from tovuk_kv.cursor import decode_cursor, encode_cursor
+from tovuk_kv.directory import Directory, Target
 from tovuk_kv.errors import (
     InvalidLimit,
     KeyNotFound,
     KeyTooLarge,
-    NamespaceNotFound,
-    PreconditionFailed,
     ValueInvalid,
 )
 from tovuk_kv.limits import (
@@ -34,8 +31,9 @@ from tovuk_kv.limits import (
     KEY_BYTES_MAX,
     LIST_KEYS_MAX,
     LIST_KEYS_MIN,
-    NAMESPACE_CACHE_ENTRIES_MAX,
 )
+from tovuk_kv.room import Room
+from tovuk_kv.setbacks import Place, Setbacks, Write, WriteAnswer
 from tovuk_kv.store.base import (
     Delete,
     Deleted,
@@ -44,7 +42,6 @@ from tovuk_kv.store.base import (
     Lookup,
     Mutation,
     Namespace,
-    NeedsRoom,
     OpenValue,
     Put,
     Record,
@@ -63,25 +60,10 @@ from tovuk_kv.validation import (
     parse_condition,
 )
 
-STORAGE: MeterName = "kv_storage_bytes"
 #: The store whose leases buffered meters are charged to.
 BUFFERED_STORE = 0
-#: How often a write that is set back is tried again before the store is given up.
-ATTEMPTS_MAX = 50
-#: Slices of expired keys a write that lacks room waits for at most.
-SWEEP_SLICES_MAX = 200
-#: How often, and how long apart, a write asks for room again that a sweep has just given back.
-FREED_ROOM_ATTEMPTS, FREED_ROOM_PAUSE_S = 20, 0.1
 
 _log = logging.getLogger(__name__)
-
-
-class Target(NamedTuple):
-    """The namespace a caller means: an id or a name within a service of an account."""
-
-    account_id: str
-    service_id: str
-    ref: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +81,6 @@ class TooLarge(Enum):
 
 Page = tuple[list[KeyEntry], str]
 GetAnswer = Record | NotModified | TooLarge | TovukError
-WriteAnswer = Stored | Deleted | TovukError
-Place = tuple[str, str, bytes]
-
-
-class Write:
-    """A put or delete on its way: who means what, what it is charged to, who waits."""
-
-    __slots__ = ("answer", "lease", "meter", "mutation", "partition", "setback", "target", "ttl_seconds")
-
-    def __init__(
-        self, target: Target, mutation: Mutation, ttl_seconds: int, answer: Callable[[WriteAnswer], None]
-    ) -> None:
-        self.target = target
-        self.mutation = mutation
-        self.ttl_seconds = ttl_seconds
-        self.answer = answer
-        self.meter: MeterName = "kv_writes" if isinstance(mutation, Put) else "kv_deletes"
-        self.partition = 0
-        self.lease: Lease
-        self.setback: NeedsRoom | Refusal | None = None
-
-    @property
-    def place(self) -> Place:
-        """The key, as the caller names it."""
-        return self.target.service_id, self.target.ref, self.mutation.key
 
 
 class Namespaces:
@@ -134,14 +91,14 @@ class Namespaces:
         self._meters = meters
         self._now_ms = clock.wall_ms
         self._loop = asyncio.get_running_loop()
-        self._cache: dict[tuple[str, str], Namespace] = {}
+        self.directory = Directory(store)
+        self.room = Room(store, meters, self._now_ms)
+        self._setbacks = Setbacks(store, meters, self.directory, self.room, now_ms=self._now_ms, spawn=self._spawn)
         # What this tick has gathered.
         self._lookups: list[Lookup] = []
         self._mutations: list[Mutation] = []
         self._written: dict[Place, Write] = {}
         self._scheduled = False
-        #: Writes that were set back, by key and in order; what follows them waits behind them.
-        self._chains: dict[Place, deque[Write]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Hot path.
@@ -155,8 +112,8 @@ class Namespaces:
                 # A write of the same key came before it in this tick: the read is to see it.
                 earlier.answer = partial(self._then_get, earlier.answer, target, key, if_none_match, answer)
                 return
-        namespace = self._cache.get((target.service_id, target.ref))
-        if namespace is not None and namespace.account_id == target.account_id:
+        namespace = self.directory.known(target)
+        if namespace is not None:
             lease = self._meters.take(BUFFERED_STORE, target.account_id, "kv_reads")
             if lease is not None:
                 self._look_up(target, namespace, lease, key, if_none_match, answer)
@@ -193,23 +150,22 @@ class Namespaces:
         place = write.place
         self._written[place] = write
         self._schedule()
-        if place in self._chains:
-            self._chains[place].append(write)
+        if self._setbacks.holds_up(write):
             return
-        namespace = self._cache.get((target.service_id, target.ref))
-        if namespace is not None and namespace.account_id == target.account_id:
+        namespace = self.directory.known(target)
+        if namespace is not None:
             partition = self._store.partition(target.service_id, write.mutation.key)
             lease = self._meters.take(partition, target.account_id, write.meter)
             if lease is not None:
                 self.start(write, namespace, partition, lease)
                 return
-        self._chain(write)
+        self._setbacks.take(write)
 
     def start(self, write: Write, namespace: Namespace, partition: int, lease: Lease) -> None:
         """Send a write whose unit is reserved with this tick's others."""
         mutation = write.mutation
         mutation.done = partial(self._done, write)
-        self._charge(write, namespace, partition, lease)
+        self._setbacks.charge(write, namespace, partition, lease)
         self._mutations.append(mutation)
         self._schedule()
 
@@ -271,44 +227,12 @@ class Namespaces:
             answer(found)
         else:
             self._meters.release(lease)
-            self.forget(namespace)
+            self.directory.forget(namespace)
             self._spawn(self._get_slowly(target, key, if_none_match, answer))
 
-    def _charge(self, write: Write, namespace: Namespace, partition: int, lease: Lease) -> None:
-        write.partition = partition
-        write.lease = lease
-        mutation = write.mutation
-        mutation.namespace = namespace
-        mutation.epoch = lease.epoch
-        mutation.lease_id = lease.id
-        if write.ttl_seconds and isinstance(mutation, Put):
-            # Rounded up: a value never lives shorter than its time to live.
-            mutation.expires_at = -(-self._now_ms() // 1000) + write.ttl_seconds
-
     def _done(self, write: Write, result: Result) -> None:
-        if self._settle(write, result):
-            self._chain(write)
-
-    def _settle(self, write: Write, result: Result) -> bool:
-        """Account for an attempt and answer, unless it was set back and is to be tried again."""
-        if isinstance(result, Stored | Deleted):
-            self._meters.spent(write.lease)
-            self._meters.level_changed(write.partition, write.target.account_id, STORAGE)
-            write.answer(result)
-        elif isinstance(result, TovukError):
-            if result.outcome is Outcome.UNKNOWN:
-                # The unit may stand in the store: it must not be used twice.
-                self._meters.spent(write.lease)
-            else:
-                self._meters.release(write.lease)
-            write.answer(result)
-        else:
-            self._meters.release(write.lease)
-            if result is not Refusal.PRECONDITION:
-                write.setback = result
-                return True
-            write.answer(PreconditionFailed())
-        return False
+        if self._setbacks.settle(write, result):
+            self._setbacks.take(write)
 
     # What could not be done at once.
 
@@ -328,7 +252,7 @@ class Namespaces:
         self, target: Target, key: bytes, if_none_match: str, answer: Callable[[GetAnswer], None]
     ) -> None:
         try:
-            namespace = await self.resolve(target)
+            namespace = await self.directory.resolve(target)
             lease = await self._meters.acquire(BUFFERED_STORE, target.account_id, "kv_reads")
             self._look_up(target, namespace, lease, key, if_none_match, answer)
         except TovukError as error:
@@ -336,108 +260,6 @@ class Namespaces:
         except Exception:  # noqa: BLE001  # whoever waits gets an answer
             _log.exception("a get failed")
             answer(InternalError())
-
-    def _chain(self, write: Write) -> None:
-        chain = self._chains.get(write.place)
-        if chain is not None:
-            chain.append(write)
-            return
-        self._chains[write.place] = deque((write,))
-        self._spawn(self._work_off(write.place))
-
-    async def _work_off(self, place: Place) -> None:
-        """Bring the writes of one key to their end, in order."""
-        chain = self._chains[place]
-        while chain:
-            try:
-                await self._persist(chain[0])
-            except TovukError as error:
-                chain[0].answer(error)
-            except Exception:  # noqa: BLE001  # whoever waits gets an answer, and the next its turn
-                _log.exception("a write failed")
-                chain[0].answer(InternalError(outcome=Outcome.UNKNOWN))
-            chain.popleft()
-        del self._chains[place]
-
-    async def _persist(self, write: Write) -> None:
-        """Remove what sets a write back and try it again, until it is answered."""
-        account_id, key = write.target.account_id, write.mutation.key
-        write.partition = self._store.partition(write.target.service_id, key)
-        for _ in range(ATTEMPTS_MAX):
-            if write.setback is Refusal.GONE:
-                self.forget(write.mutation.namespace)
-            elif write.setback is Refusal.FENCED:
-                await self._meters.fenced(write.partition, write.mutation.epoch)
-            elif isinstance(write.setback, NeedsRoom):
-                await self.make_room(write.partition, account_id, write.setback.bytes)
-            namespace = await self.resolve(write.target)
-            lease = await self._meters.acquire(write.partition, account_id, write.meter)
-            future: asyncio.Future[Result] = self._loop.create_future()
-            write.mutation.done = future.set_result
-            self._charge(write, namespace, write.partition, lease)
-            self._store.apply([write.mutation], self._now_ms())
-            if not self._settle(write, await future):
-                return
-        raise StoreUnavailable(retry_after_ms=1000)
-
-    async def make_room(self, partition: int, account_id: str, want_bytes: int) -> None:
-        """Let the account's level in a partition reach `want_bytes`, swept of expired keys before that is refused.
-
-        Raises what Meters.make_room raises.
-        """
-        usage_store = self._store.usage_stores[partition]
-        try:
-            await self._meters.make_room(partition, account_id, STORAGE, want_bytes)
-        except (UsageCapReached, PaymentRequired):
-            level = await usage_store.level(account_id, STORAGE)
-            grows_by = want_bytes - level.bytes
-            if not await self.sweep(account_id):
-                raise
-        else:
-            return
-        # Metering hears of the bytes given back with the next reports.
-        for attempt in range(1, FREED_ROOM_ATTEMPTS + 1):
-            level = await usage_store.level(account_id, STORAGE)
-            try:
-                await self._meters.make_room(partition, account_id, STORAGE, level.bytes + grows_by)
-            except (UsageCapReached, PaymentRequired):
-                if attempt == FREED_ROOM_ATTEMPTS:
-                    raise
-                await asyncio.sleep(FREED_ROOM_PAUSE_S)
-            else:
-                return
-
-    async def sweep(self, account_id: str = "") -> bool:
-        """Remove expired keys and report the levels; whether the account's, or any, sank."""
-        sank = False
-        for _ in range(SWEEP_SLICES_MAX):
-            swept = await self._store.sweep(self._now_ms())
-            for partition, owner in swept.levels:
-                self._meters.level_changed(partition, owner, STORAGE)
-                sank = sank or account_id in ("", owner)
-            if not swept.keys:
-                break
-        return sank
-
-    async def resolve(self, target: Target) -> Namespace:
-        """The namespace that is meant; raises NamespaceNotFound, the same for absent and foreign ones."""
-        place = (target.service_id, target.ref)
-        namespace = self._cache.get(place)
-        if namespace is None:
-            namespace = await self._store.find(*place)
-            if namespace is None:
-                raise NamespaceNotFound
-            if len(self._cache) >= NAMESPACE_CACHE_ENTRIES_MAX:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[place] = namespace
-        if namespace.account_id != target.account_id:
-            raise NamespaceNotFound
-        return namespace
-
-    def forget(self, namespace: Namespace) -> None:
-        """Look the namespace up again before it is used."""
-        self._cache.pop((namespace.service_id, namespace.id), None)
-        self._cache.pop((namespace.service_id, namespace.name), None)
 
     # Beside the hot path.
 
@@ -478,7 +300,7 @@ class Namespaces:
         if len(prefix) > KEY_BYTES_MAX:
             raise KeyTooLarge(limit_bytes=KEY_BYTES_MAX, size_bytes=len(prefix))
         while True:
-            namespace = await self.resolve(target)
+            namespace = await self.directory.resolve(target)
             after = decode_cursor(self._store.cursor_key, namespace.id, prefix, cursor) if cursor else None
             lease = await self._meters.acquire(BUFFERED_STORE, target.account_id, "kv_lists")
             try:
@@ -488,7 +310,7 @@ class Namespaces:
                 raise
             if entries is None:
                 self._meters.release(lease)
-                self.forget(namespace)
+                self.directory.forget(namespace)
                 continue
             self._meters.count(lease, namespace.service_id, namespace.id)
             if len(entries) <= limit:
@@ -503,7 +325,7 @@ class Namespaces:
         """
         check_key(key)
         while True:
-            namespace = await self.resolve(target)
+            namespace = await self.directory.resolve(target)
             lease = await self._meters.acquire(BUFFERED_STORE, target.account_id, "kv_reads")
             try:
                 value = await self._store.open_value(namespace, key, self._now_ms())
@@ -512,7 +334,7 @@ class Namespaces:
                 raise
             if isinstance(value, Refusal):
                 self._meters.release(lease)
-                self.forget(namespace)
+                self.directory.forget(namespace)
                 continue
             self._meters.count(lease, namespace.service_id, namespace.id)
             if value is None:
@@ -538,7 +360,7 @@ class Namespaces:
         check_key(put.key)
         check_value_bytes(value_bytes)
         check_head(put.encoding, put.metadata, expires_at, ttl_seconds)
-        await self.resolve(target)
+        await self.directory.resolve(target)
         put.expires_at = expires_at
         put.value = await self.receive(target.service_id, put.key, put.encoding, value_bytes, chunks)
         stored = await self.mutate(target, put, ttl_seconds)

@@ -44,7 +44,7 @@ class Upkeep:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _sweep(self) -> None:
-        await self._namespaces.sweep()
+        await self._namespaces.room.sweep()
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], every_s: float) -> None:
