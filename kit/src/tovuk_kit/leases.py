@@ -166,13 +166,14 @@ class Meters:
         MeteringUnavailable, StoreUnavailable.
         """
         holder = self._holders[store]
-        deadline = self._now() + ACQUIRE_WAIT_MS
+        began = self._now()
+        deadline = began + ACQUIRE_WAIT_MS
         while True:
             async with self._held.lock((store, account_id, meter)):
                 level = await holder.store.level(account_id, meter)
                 if level.allowance >= want_bytes:
                     return
-                wait_ms = await self._raise_allowance(holder, level, want_bytes)
+                wait_ms = await self._raise_allowance(holder, level, want_bytes, began)
             if self._now() + wait_ms >= deadline:
                 raise UsageSettling(retry_after_ms=1_000, meter=meter)
             if wait_ms:
@@ -312,7 +313,7 @@ class Meters:
         if lease.closed:
             self._held.end(lease)
 
-    async def _raise_allowance(self, holder: Holder, level: Level, want_bytes: int) -> int:
+    async def _raise_allowance(self, holder: Holder, level: Level, want_bytes: int, began: int) -> int:
         try:
             reply = await self._service.allow(
                 wire.AllowRequest(
@@ -322,6 +323,7 @@ class Meters:
                     allowance=min(level.allowance, UNLIMITED),
                     seq=level.seq,
                     want_bytes=want_bytes,
+                    asking_ms=self._now() - began,
                 )
             )
         except TovukError as error:

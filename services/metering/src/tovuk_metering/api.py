@@ -94,7 +94,9 @@ class Leases(LeasesServicer):
 
     async def Allow(self, request: wire.AllowRequest, context: Context) -> wire.AllowReply:
         limiting.check_metric(request.level.meter)
-        match await self._turns.write(lambda turn: levels.allow(turn, _word(request), request.want_bytes)):
+        match await self._turns.write(
+            lambda turn: levels.allow(turn, _word(request), request.want_bytes, request.asking_ms)
+        ):
             case Wait() as wait:
                 return wire.AllowReply(wait=wire.Wait(retry_after_ms=wait.retry_after_ms))
             case Refused() as refused:

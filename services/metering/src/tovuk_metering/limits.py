@@ -13,8 +13,6 @@ SHARES_PER_HOLDER = 4
 #: The shortest and the longest pause an asker is told.
 WAIT_MIN_MS = 20
 WAIT_MAX_MS = 200
-#: What other stores said of their level is fresh enough to refuse on for so long.
-LEVEL_FRESH_MS = 1_000
 #: How long setting a cap waits for the holders, and how often it looks.
 CAP_SETTLES_MS = 5_000
 CAP_LOOKS_MS = 20

@@ -80,6 +80,7 @@ class Replica:
         #: The open call of each kind, by its number.
         self.calls: dict[str, int] = {}
         self.refused = False
+        self.asking_since: int | None = None
 
     @property
     def holder(self) -> Holder:
@@ -274,8 +275,13 @@ class Replica:
     def make_room(self, size: int) -> None:
         store, want = self.store, self.store.bytes + size
         word = self.word()
+        now = self.world.clock.boot_ms()
+        self.asking_since = now if self.asking_since is None else self.asking_since
+        asking_ms = now - self.asking_since
 
         def answered(answer: levels.Allowance | Wait | Refused) -> None:
+            if not isinstance(answer, Wait):
+                self.asking_since = None
             if isinstance(answer, Refused):
                 self.refused = True
                 self.world.refusals += 1
@@ -283,7 +289,9 @@ class Replica:
                 store.version = answer.version
                 store.allowance = 2**62 if answer.unlimited else answer.bytes
 
-        self.call("level", lambda turn: self.world.check_room(levels.allow(turn, word, want), want), answered)
+        self.call(
+            "level", lambda turn: self.world.check_room(levels.allow(turn, word, want, asking_ms), want), answered
+        )
 
     def trim_level(self) -> None:
         self.store.allowance = self.store.bytes

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tovuk_kit.clock import FakeClock
-from tovuk_metering.limits import LEVEL_FRESH_MS
 from tovuk_metering.meter import levels, limiting
 from tovuk_metering.meter.bounds import Refused, Wait
 from tovuk_metering.meter.levels import Allowance
@@ -27,9 +26,9 @@ class Store:
     def word(self) -> levels.Word:
         return levels.Word(self.name, "account_1", METER, self.version, self.bytes, self.allowance, self.seq)
 
-    async def ask(self, want: int) -> Allowance | Wait | Refused:
+    async def ask(self, want: int, *, for_ms: int = 0) -> Allowance | Wait | Refused:
         word = self.word
-        answer = await self.turns.write(lambda turn: levels.allow(turn, word, want))
+        answer = await self.turns.write(lambda turn: levels.allow(turn, word, want, for_ms))
         if isinstance(answer, Allowance) and answer.version > self.version:
             self.version, self.allowance = answer.version, 2**62 if answer.unlimited else answer.bytes
         return answer
@@ -65,7 +64,7 @@ async def test_a_repeat_after_a_lost_answer_gets_the_same_room(turns: Turns, fir
     store = Store(turns, "kv/one/0")
     await cap(turns, 100)
     word = store.word
-    answers = [await turns.write(lambda turn: levels.allow(turn, word, 60)) for _ in range(2)]
+    answers = [await turns.write(lambda turn: levels.allow(turn, word, 60, 0)) for _ in range(2)]
     assert answers == [Allowance(1, 60, False)] * 2
 
 
@@ -96,8 +95,25 @@ async def test_a_refusal_asks_the_others_first_and_is_final(
     assert isinstance(refused, Refused)
     assert (refused.bound.units, refused.resets_in_ms) == (100, 0)
     assert await two.ask(10) == Allowance(1, 10, False)
-    clock.advance(LEVEL_FRESH_MS)
-    assert isinstance(await two.ask(11), Wait)
+
+
+async def test_a_refusal_rests_on_words_asked_for_since_the_asking_began(
+    turns: Turns, first: Any, second: Any, clock: FakeClock
+) -> None:
+    one, two = Store(turns, "kv/one/0"), Store(turns, "kv/two/0")
+    await cap(turns, 100)
+    await one.ask(100)
+    one.hold(100)
+    assert isinstance(await two.ask(1), Wait)
+    clock.advance(20)
+    await one.trim()
+    assert isinstance(await two.ask(1, for_ms=20), Refused)
+    one.hold(60)
+    clock.advance(1)
+    assert isinstance(await two.ask(30, for_ms=0), Wait)
+    clock.advance(20)
+    await one.trim()
+    assert await two.ask(30, for_ms=20) == Allowance(1, 30, False)
 
 
 async def test_a_trim_that_crossed_a_newer_allowance_is_stale(turns: Turns, first: Any) -> None:

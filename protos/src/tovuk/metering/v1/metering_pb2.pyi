@@ -161,20 +161,22 @@ class TrimRequest(_message.Message):
     def __init__(self, holder: _Optional[_Union[Holder, _Mapping]] = ..., lease_id: _Optional[int] = ..., version: _Optional[int] = ..., keep: _Optional[int] = ...) -> None: ...
 
 class AllowRequest(_message.Message):
-    __slots__ = ("level", "version", "bytes", "allowance", "seq", "want_bytes")
+    __slots__ = ("level", "version", "bytes", "allowance", "seq", "want_bytes", "asking_ms")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOWANCE_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     WANT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ASKING_MS_FIELD_NUMBER: _ClassVar[int]
     level: LevelRef
     version: int
     bytes: int
     allowance: int
     seq: int
     want_bytes: int
-    def __init__(self, level: _Optional[_Union[LevelRef, _Mapping]] = ..., version: _Optional[int] = ..., bytes: _Optional[int] = ..., allowance: _Optional[int] = ..., seq: _Optional[int] = ..., want_bytes: _Optional[int] = ...) -> None: ...
+    asking_ms: int
+    def __init__(self, level: _Optional[_Union[LevelRef, _Mapping]] = ..., version: _Optional[int] = ..., bytes: _Optional[int] = ..., allowance: _Optional[int] = ..., seq: _Optional[int] = ..., want_bytes: _Optional[int] = ..., asking_ms: _Optional[int] = ...) -> None: ...
 
 class AllowReply(_message.Message):
     __slots__ = ("allowance", "wait", "refused")

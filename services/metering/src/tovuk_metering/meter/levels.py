@@ -7,7 +7,7 @@ store has lowered its own. So the allowances together never exceed the limit, un
 from dataclasses import dataclass
 
 from tovuk_kit.usage import UNLIMITED
-from tovuk_metering.limits import LEVEL_FRESH_MS, SHARES_PER_HOLDER
+from tovuk_metering.limits import SHARES_PER_HOLDER
 from tovuk_metering.meter import notices
 from tovuk_metering.meter.bounds import Refused, Wait, hard_bounds, refusal, wait
 from tovuk_metering.meter.turn import Turn
@@ -38,9 +38,10 @@ class Allowance:
     unlimited: bool
 
 
-def allow(turn: Turn, word: Word, want_bytes: int) -> Allowance | Wait | Refused:
+def allow(turn: Turn, word: Word, want_bytes: int, asking_ms: int) -> Allowance | Wait | Refused:
     """Room for the store's level to reach `want_bytes`, a pause, or a refusal.
 
+    A refusal rests on words that were asked for within the last `asking_ms`, so that what was deleted before is room.
     Raises ServiceUnavailable while the account's plan is unknown.
     """
     turn.lock(word.account_id)
@@ -62,7 +63,7 @@ def allow(turn: Turn, word: Word, want_bytes: int) -> Allowance | Wait | Refused
         share = free // (SHARES_PER_HOLDER * holders.count_live(turn.tx, Holder(word.store, 0).service))
         return _raise(turn, level, level.claim + min(free, max(need, share)))
     levels.put(turn.tx, level)
-    stale = [other for other in others if other.claim and not _is_fresh(turn, other)]
+    stale = [other for other in others if other.claim and not _is_fresh(turn, other, asking_ms)]
     if not stale and limit - sum(other.bytes for other in others) < want_bytes:
         binding = [bound for bound in bounds if bound.units - sum(other.bytes for other in others) < want_bytes]
         notices.reached(turn, word.account_id, binding)
@@ -76,9 +77,10 @@ def trim(turn: Turn, word: Word) -> bool:
     level = _hear(turn, word)
     current = word.version >= level.version
     if current:
+        # The store looked at its bytes after it was asked, how long after nobody knows. Setting a cap waits for this to
+        # change; wall time alone might stand still or go back.
+        level.trimmed_at_ms = max(level.recalled_at_ms or turn.now_ms, level.trimmed_at_ms + 1)
         level.recalled_at_ms = 0
-        # Setting a cap waits for this to change; wall time alone might stand still or go back.
-        level.trimmed_at_ms = max(turn.now_ms, level.trimmed_at_ms + 1)
     levels.put(turn.tx, level)
     return current
 
@@ -89,7 +91,8 @@ def recall_for_limits(turn: Turn, account_id: str, meter: str) -> list[Level]:
     found = levels.of_account(turn.tx, account_id, meter)
     if limit is None or sum(level.claim for level in found) <= limit:
         return []
-    asked = [level for level in found if level.spare]
+    # Also where no room is known to be spare: bytes removed since the last report have left some.
+    asked = [level for level in found if level.believed]
     _recall(turn, asked)
     return asked
 
@@ -121,9 +124,9 @@ def _allowance(level: Level) -> Allowance:
     return Allowance(level.version, 0 if level.unlimited else level.believed, level.unlimited)
 
 
-def _is_fresh(turn: Turn, level: Level) -> bool:
+def _is_fresh(turn: Turn, level: Level, within_ms: int) -> bool:
     """Whether the store's bytes are known well enough to refuse another's growth. One without a holder stands still."""
-    if level.recalled_at_ms == 0 and 0 <= turn.now_ms - level.trimmed_at_ms < LEVEL_FRESH_MS:
+    if level.recalled_at_ms == 0 and 0 <= turn.now_ms - level.trimmed_at_ms <= within_ms:
         return True
     return not holders.in_state(turn.tx, "live", {level.store})
 

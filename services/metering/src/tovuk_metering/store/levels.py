@@ -28,7 +28,7 @@ class Level:
     applied_seq: int = -1
     #: Since when its spare room is asked back, Unix milliseconds; 0 when it is not.
     recalled_at_ms: int = 0
-    #: When the store last gave room back; rises with every time it does.
+    #: When the store was last asked for room that it gave back; rises with every time it does.
     trimmed_at_ms: int = 0
 
     @property
