@@ -125,9 +125,9 @@ async def test_bulk_calls_carry_values_of_any_size(house: Any, cache: Any) -> No
         return frames.BulkEntry(key, value, "text", b"{}", 0, 0, more)
 
     async def requests() -> AsyncIterator[wire.BulkPutRequest]:
-        yield wire.BulkPutRequest(head=wire.BulkPutHead(target=target, entries=3))
+        head = wire.BulkPutHead(target=target, entries=3)
+        yield wire.BulkPutRequest(head=head, entries=frames.encode([entry(b"small", b""), entry(b"other", b"o")]))
         for entries in (
-            [entry(b"small", b""), entry(b"other", b"o")],
             [entry(b"big", big[:400_000], more=True)],
             [entry(b"", big[400_000:])],
         ):

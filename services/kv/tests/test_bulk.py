@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from tovuk.kv.v1.frames import BulkEntry
 from tovuk_kit.errors import TovukError
-from tovuk_kv.bulk import Applied, EntryPart
+from tovuk_kv.bulk import Applied
 from tovuk_kv.limits import BULK_WRITE_ENTRIES_MAX
 from tovuk_kv.store.base import Record
 
 
-def entry(key: bytes, value: bytes, **said: Any) -> EntryPart:
+def entry(key: bytes, value: bytes, **said: Any) -> BulkEntry:
     fields: dict[str, Any] = {
         "encoding": "text",
         "metadata": b"",
@@ -20,15 +21,15 @@ def entry(key: bytes, value: bytes, **said: Any) -> EntryPart:
         "ttl_seconds": 0,
         "more": False,
     }
-    return EntryPart(key=key, value=value, **(fields | said))
+    return BulkEntry(key=key, value=value, **(fields | said))
 
 
-async def stream(parts: list[EntryPart]) -> AsyncIterator[list[EntryPart]]:
+async def stream(parts: list[BulkEntry]) -> AsyncIterator[list[BulkEntry]]:
     for start in range(0, len(parts), 300):
         yield parts[start : start + 300]
 
 
-async def put(house: Any, target: Any, parts: list[EntryPart]) -> Applied:
+async def put(house: Any, target: Any, parts: list[BulkEntry]) -> Applied:
     count = sum(not part.more for part in parts)
     applied: Applied = await house.bulk.put(target, count, stream(parts))
     return applied
@@ -83,7 +84,7 @@ async def test_large_values_among_the_entries_arrive_in_parts(house: Any) -> Non
         ([entry(b"a", b"x" * 100_000, more=True), entry(b"", b"\xff")], 0),
     ],
 )
-async def test_nothing_is_applied_when_an_entry_is_not_valid(house: Any, parts: list[EntryPart], index: int) -> None:
+async def test_nothing_is_applied_when_an_entry_is_not_valid(house: Any, parts: list[BulkEntry], index: int) -> None:
     target = await house.create()
     with pytest.raises(TovukError) as raised:
         await put(house, target, parts)

@@ -108,8 +108,9 @@ class KvData(KvDataServicer):
     async def BulkPut(  # noqa: N802
         self, request_iterator: AsyncIterator[wire.BulkPutRequest], context: object
     ) -> wire.BulkReply:
-        head = (await anext(request_iterator, wire.BulkPutRequest())).head
-        applied = await self._bulk.put(_target(head.target), head.entries, _batches(request_iterator))
+        first = await anext(request_iterator, wire.BulkPutRequest())
+        head = first.head
+        applied = await self._bulk.put(_target(head.target), head.entries, _batches(first, request_iterator))
         return wire.BulkReply(applied=applied.applied)
 
     async def BulkGet(  # noqa: N802
@@ -206,12 +207,12 @@ def _failed(operation: int, error: TovukError) -> frames.Failed:
     return frames.Failed(operation, error.code, error.params, error.outcome.value, retry_after_ms)
 
 
-async def _batches(requests: AsyncIterator[wire.BulkPutRequest]) -> AsyncIterator[Iterable[EntryPart]]:
-    async for request in requests:
-        yield [
-            EntryPart(e.key, e.value, e.encoding, e.metadata, e.expires_at, e.ttl_seconds, e.more)
-            for e in frames.decode_bulk_entries(request.entries)
-        ]
+async def _batches(
+    first: wire.BulkPutRequest, rest: AsyncIterator[wire.BulkPutRequest]
+) -> AsyncIterator[Iterable[EntryPart]]:
+    yield frames.decode_bulk_entries(first.entries)
+    async for request in rest:
+        yield frames.decode_bulk_entries(request.entries)
 
 
 def _bulk_value(record: Record, value: bytes, *, more: bool) -> frames.BulkValue:

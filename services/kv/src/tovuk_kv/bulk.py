@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Protocol
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import Outcome, TovukError
@@ -55,8 +55,8 @@ BUDGET_LOCKS = 64
 _log = logging.getLogger(__name__)
 
 
-class EntryPart(NamedTuple):
-    """An entry of a bulk write, or behind one with `more` the next bytes of its value."""
+class EntryPart(Protocol):
+    """An entry of a bulk write, or behind one with `more` the next bytes of its value; as it comes off the wire."""
 
     key: bytes
     value: bytes

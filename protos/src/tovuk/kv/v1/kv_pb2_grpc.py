@@ -94,8 +94,8 @@ class KvDataServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BulkPut(self, request_iterator, context):
-        """First message: head; then entries in order, many in a message. All are validated and budgeted before the first is
-        applied.
+        """Entries in order, many in a message; the first message has the head too. All are validated and budgeted before the
+        first is applied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

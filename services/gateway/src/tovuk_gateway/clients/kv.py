@@ -99,9 +99,12 @@ class KvClient:
         """
 
         async def requests() -> AsyncIterator[pb.BulkPutRequest]:
-            yield pb.BulkPutRequest(head=head)
+            first: pb.BulkPutHead | None = head
             for batch in batches():
-                yield pb.BulkPutRequest(entries=batch)
+                yield pb.BulkPutRequest(head=first, entries=batch)
+                first = None
+            if first is not None:
+                yield pb.BulkPutRequest(head=head, entries=frames.encode([]))
 
         reply: pb.BulkReply = await self._anywhere(
             head.target.service_id,
