@@ -16,7 +16,7 @@ from tovuk_metering.clients.reports import LeaseTotals, LevelTotals, Report
 from tovuk_metering.meter import heartbeats, reports
 from tovuk_metering.meter.prices import PriceBook
 from tovuk_metering.meter.turn import Turns
-from tovuk_metering.store import holders
+from tovuk_metering.store import holders, levels
 
 T = TypeVar("T")
 
@@ -94,6 +94,17 @@ class MeteringNode:
         except TovukError:
             return False
         return True
+
+    async def lift_cap(self, account_id: str, meter: str) -> None:
+        """Let no cap bind any more."""
+        await self._usage.DeleteCap(
+            wire.DeleteCapRequest(account_id=account_id, meter=meter, period="day"), _NO_CONTEXT
+        )
+
+    async def level_bytes(self, account_id: str, meter: str) -> dict[str, int]:
+        """Bytes by store, as metering knows them."""
+        found = await self._database.read(lambda tx: levels.of_account(tx, account_id, meter))
+        return {level.store: level.bytes for level in found}
 
     async def living(self) -> set[tuple[str, int]]:
         """Store and epoch of every holder that is not given up."""

@@ -279,18 +279,22 @@ class ModelStore:
         happened()
         await self._network.hop()
 
-    async def grow(self, epoch: int, account_id: str, meter: str, delta: int) -> bool:
-        """Change a level; False when the allowance leaves no room."""
+    async def grow(
+        self, epoch: int, account_id: str, meter: str, delta: int, happened: Callable[[], None] = lambda: None
+    ) -> int:
+        """Change a level; 0, or the level that the allowance does not permit."""
         await self._network.hop()
         if epoch not in self._live:
             raise Fenced
         level = self._level(account_id, meter)
         target = max(0, level.bytes + delta)
         if delta > 0 and target > level.allowance:
-            return False
-        self._put(level, bytes=target, seq=level.seq + 1, lines=(("service", "resource", target),))
+            return target
+        if target != level.bytes:
+            self._put(level, bytes=target, seq=level.seq + 1, lines=(("service", "resource", target),))
+        happened()
         await self._network.hop()
-        return True
+        return 0
 
     def stored(self, account_id: str, meter: str) -> int:
         """The level as it is now, for the checks."""
