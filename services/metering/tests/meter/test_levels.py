@@ -142,3 +142,14 @@ async def test_a_database_that_lost_what_it_granted_believes_the_store(turns: Tu
     await cap(turns, 100)
     assert await store.ask(90) == Allowance(10, 90, False)
     assert isinstance(await Store(turns, "kv/two/0").ask(11), Wait)
+
+
+async def test_a_cap_below_what_is_stored_also_asks_a_store_that_seems_full(turns: Turns, first: Any) -> None:
+    store = Store(turns, "kv/one/0")
+    await cap(turns, 100)
+    await store.ask(50)
+    store.hold(store.allowance)
+    await store.trim()
+    # Removed, and not reported yet: the store may fill that room again.
+    store.hold(10)
+    assert [level.store for level in (await cap(turns, 30)).levels] == [store.name]
