@@ -18,8 +18,9 @@ from tenant import Tenant
 
 from tovuk_kit.testing import redis_server
 
-#: Seconds of metering's day that are left when the first process starts.
-_LEFT_S = 10.0
+#: Seconds of metering's day that are left when the first process starts: to start, and to use a cap up at this rate.
+_START_S = 10.0
+_UNITS_PER_S = 300
 #: After which everyone has noticed that a new day has begun.
 _NOTICED_S = 1.5
 
@@ -52,12 +53,13 @@ def _library() -> str:
 
 
 @pytest.fixture
-def evening(replicas: int, tmp_path: Path, rng: random.Random) -> Iterator[Evening]:
+def evening(replicas: int, tmp_path: Path, size: Any, rng: random.Random) -> Iterator[Evening]:
     """Shortly before midnight; each process is wrong about the time by seconds or by half an hour, either way."""
+    left_s = _START_S + size.cap / _UNITS_PER_S
     month_ends = rng.random() < 0.5
     day = (datetime.now(UTC) + timedelta(days=40)).replace(hour=0, minute=0, second=0, microsecond=0)
     midnight = day.replace(day=1 if month_ends else 15).timestamp()
-    to_evening_s = midnight - _LEFT_S - time.time()
+    to_evening_s = midnight - left_s - time.time()
     names = ("control", "gateway", *(f"kv-{index}" for index in range(max(1, replicas))))
     skews_s = {name: rng.choice((rng.uniform(-3, 3), rng.uniform(-1800, 1800))) for name in names}
     clocks = {
@@ -68,7 +70,7 @@ def evening(replicas: int, tmp_path: Path, rng: random.Random) -> Iterator[Eveni
         }
         for name, skew_s in {"metering": 0.0, **skews_s}.items()
     }
-    seen_at = time.monotonic() + _LEFT_S
+    seen_at = time.monotonic() + left_s
     with ExitStack() as stack:
         url = stack.enter_context(redis_server()) if replicas else ""
         started = stack.enter_context(
