@@ -42,6 +42,11 @@ class Refused:
     resets_in_ms: int
 
 
+def is_known(turn: Turn, account_id: str) -> bool:
+    """Whether control has told the account's plan."""
+    return accounts.plan_of(turn.tx, account_id) is not None
+
+
 def bounds_of(turn: Turn, account_id: str, meter: str | None = None) -> list[Bound]:
     """The limits of one meter, or of all. Raises ServiceUnavailable while control has not told the account's plan."""
     plan = accounts.plan_of(turn.tx, account_id)

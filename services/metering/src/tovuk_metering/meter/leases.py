@@ -7,9 +7,9 @@ every change, so that a repeat after a lost answer changes nothing and gets the 
 from dataclasses import dataclass
 
 from tovuk_kit.meters import METERS, UNITS_MAX, Counting
-from tovuk_metering.limits import SHARES_PER_HOLDER
+from tovuk_metering.limits import SHARES_PER_HOLDER, WAIT_MAX_MS
 from tovuk_metering.meter import notices
-from tovuk_metering.meter.bounds import Bound, Refused, Wait, hard_bounds, refusal, wait
+from tovuk_metering.meter.bounds import Bound, Refused, Wait, hard_bounds, is_known, refusal, wait
 from tovuk_metering.meter.calendar import ends_ms
 from tovuk_metering.meter.turn import Turn
 from tovuk_metering.store import holders, leases, windows
@@ -48,9 +48,11 @@ class Ask:
 def acquire(turn: Turn, ask: Ask) -> State | Wait | Refused:
     """More units, a pause because units may come back, or a final refusal: no unit is left with anyone.
 
-    Raises ServiceUnavailable while the account's plan is unknown.
+    A pause also while control has not told the account's plan, which takes it a moment after the account was made.
     """
     turn.lock(ask.account_id)
+    if not is_known(turn, ask.account_id):
+        return Wait(WAIT_MAX_MS)
     bounds = hard_bounds(turn, ask.account_id, ask.meter)
     if not _may_hold(turn, ask.holder):
         return _LOST_WAIT if ask.lease_id == 0 else State(ask.lease_id, closed=True)

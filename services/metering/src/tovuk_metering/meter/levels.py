@@ -7,9 +7,9 @@ store has lowered its own. So the allowances together never exceed the limit, un
 from dataclasses import dataclass
 
 from tovuk_kit.usage import UNLIMITED
-from tovuk_metering.limits import SHARES_PER_HOLDER
+from tovuk_metering.limits import SHARES_PER_HOLDER, WAIT_MAX_MS
 from tovuk_metering.meter import notices
-from tovuk_metering.meter.bounds import Refused, Wait, hard_bounds, refusal, wait
+from tovuk_metering.meter.bounds import Refused, Wait, hard_bounds, is_known, refusal, wait
 from tovuk_metering.meter.turn import Turn
 from tovuk_metering.store import holders, levels
 from tovuk_metering.store.holders import Holder
@@ -42,9 +42,11 @@ def allow(turn: Turn, word: Word, want_bytes: int, asking_ms: int) -> Allowance 
     """Room for the store's level to reach `want_bytes`, a pause, or a refusal.
 
     A refusal rests on words that were asked for within the last `asking_ms`, so that what was deleted before is room.
-    Raises ServiceUnavailable while the account's plan is unknown.
+    A pause also while control has not told the account's plan.
     """
     turn.lock(word.account_id)
+    if not is_known(turn, word.account_id):
+        return Wait(WAIT_MAX_MS)
     bounds = hard_bounds(turn, word.account_id, word.meter)
     level = _hear(turn, word)
     if word.version < level.version:
