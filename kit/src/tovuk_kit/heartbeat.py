@@ -51,8 +51,10 @@ class Heartbeat:
             for lease in [lease for holder in self._held.holders for lease in holder.leases.values()]:
                 self._look_after_idle(lease)
             interval_ms = BURIAL_INTERVAL_MS if self._held.graves else SYNC_INTERVAL_MS
+            # Python 3.11's wait_for loses a cancellation that meets the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._held.sync_soon.wait(), interval_ms / 1000)
+                async with asyncio.timeout(interval_ms / 1000):
+                    await self._held.sync_soon.wait()
             # Notices come in swarms; one sync answers them all.
             await asyncio.sleep(0.002)
 

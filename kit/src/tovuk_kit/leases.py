@@ -27,6 +27,8 @@ from tovuk_kit.usage import UNLIMITED, Level, UsageStore
 SYNC_PAUSE_MS = 20
 #: How long a request waits for units before it is told to come again.
 ACQUIRE_WAIT_MS = 2_000
+#: The same while metering does not answer; at start it may only be a moment behind.
+AWAY_WAIT_MS = 500
 #: How long a refusal, or metering's absence, is believed without asking again.
 REFUSAL_BELIEVED_MS = 500
 #: Refusals remembered; beyond that all are asked for anew, so that memory does not grow with accounts.
@@ -145,7 +147,7 @@ class Meters:
         back, MeteringUnavailable.
         """
         key = (store, account_id, meter)
-        deadline = self._now() + ACQUIRE_WAIT_MS
+        began = self._now()
         while True:
             async with self._held.lock(key):
                 lease = self.take(store, account_id, meter, units)
@@ -153,7 +155,10 @@ class Meters:
                     return lease
                 self._raise_refusal(key, units)
                 wait_ms = await self._extend(self._holders[store], account_id, meter, units)
-            if self._now() + wait_ms >= deadline:
+            waited_ms = self._now() + wait_ms - began
+            if self._heartbeat.away and waited_ms >= AWAY_WAIT_MS:
+                raise self._metering_away(key)
+            if waited_ms >= ACQUIRE_WAIT_MS:
                 raise UsageSettling(retry_after_ms=1_000, meter=meter)
             if wait_ms:
                 self._held.report_soon.set()
@@ -243,8 +248,6 @@ class Meters:
         held = lease or successor_of
         if not holder.may_charge(held, sent_at):
             # Metering may have given this holder up: nothing is charged before it has answered.
-            if self._heartbeat.away:
-                raise self._metering_away(key)
             self.hurry()
             return SYNC_PAUSE_MS
         # Their confirmation may overtake the answer, which must not revive them.

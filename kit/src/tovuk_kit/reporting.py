@@ -39,8 +39,10 @@ class Reporter:
     async def run(self) -> None:
         """Report until `stop`."""
         while not self._stopped:
+            # Python 3.11's wait_for loses a cancellation that meets the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._held.report_soon.wait(), REPORT_INTERVAL_MS / 1000)
+                async with asyncio.timeout(REPORT_INTERVAL_MS / 1000):
+                    await self._held.report_soon.wait()
             self._held.report_soon.clear()
             try:
                 await self.report()

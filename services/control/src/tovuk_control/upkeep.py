@@ -114,7 +114,9 @@ class Upkeep:
                 delivered_all = False
             pause_s = RETRY_FIRST_S if delivered_all else min(pause_s * 2, RETRY_LAST_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._posted.wait(), OUTBOX_S if delivered_all else pause_s)
+                # Python 3.11's wait_for loses a cancellation that meets the event.
+                async with asyncio.timeout(OUTBOX_S if delivered_all else pause_s):
+                    await self._posted.wait()
 
     async def _sweep_for_ever(self) -> None:
         while True:
