@@ -202,5 +202,5 @@ def test_secrets_lie_in_no_log_and_in_no_public_file(own_tovuk: Product) -> None
         path for path in readable if key.encode() in path.read_bytes() or own_tovuk.token.encode() in path.read_bytes()
     ]
     assert secret == []
-    commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    commands = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout
     assert key not in commands and own_tovuk.token not in commands

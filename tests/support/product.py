@@ -105,7 +105,7 @@ class Product:
     def processes(self) -> dict[str, int]:
         """The running children by name (gateway, control, kv, metering, nats-server), with their pids."""
         listed = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self.launcher.pid)], capture_output=True, text=True
+            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.launcher.pid)], capture_output=True, text=True
         ).stdout
         found = {}
         for line in listed.splitlines():
