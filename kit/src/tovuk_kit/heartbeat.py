@@ -13,7 +13,7 @@ from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_kit.holding import Grave, Holder, Holdings, Lease, LeaseService
-from tovuk_kit.usage import UNLIMITED, units_of
+from tovuk_kit.usage import units_of
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Heartbeat:
         sent_at = self._now()
         buried = [grave for grave in self._held.graves if grave.buried]
         request = wire.SyncRequest(
-            holders=[holder.wire for holder in self._held.holders],
+            holders=[holder.on_wire for holder in self._held.holders],
             unconfirmed=[*self._lease_marks()],
             unconfirmed_levels=[
                 wire.LevelMark(store=m.holder.store.name, account_id=m.account_id, meter=m.meter, seq=m.seq)
@@ -218,7 +218,7 @@ class Heartbeat:
             sent_at = self._now()
             try:
                 state = await self._service.trim(
-                    wire.TrimRequest(holder=lease.holder.wire, lease_id=lease.id, version=lease.version, keep=keep)
+                    wire.TrimRequest(holder=lease.holder.on_wire, lease_id=lease.id, version=lease.version, keep=keep)
                 )
             except TovukError as error:
                 _log.info("trim of lease %d was not answered: %s", lease.id, error)
@@ -234,19 +234,9 @@ class Heartbeat:
                     return
                 # An allowance that was granted earlier never arrived: once the store has it, a trim counts again.
                 level = await holder.store.level(account_id, meter)
-                reply = await self._service.allow(
-                    wire.AllowRequest(
-                        level=wire.LevelRef(store=holder.store.name, account_id=account_id, meter=meter),
-                        version=level.version,
-                        bytes=level.bytes,
-                        allowance=level.allowance,
-                        seq=level.seq,
-                        want_bytes=level.bytes,
-                    )
-                )
+                reply = await self._service.allow(holder.allow_request(level, want_bytes=level.bytes))
                 if reply.WhichOneof("result") == "allowance":
-                    granted = UNLIMITED if reply.allowance.unlimited else reply.allowance.bytes
-                    await holder.store.set_allowance(account_id, meter, reply.allowance.version, granted)
+                    await holder.take_allowance(level, reply.allowance)
                     await self._lower_allowance(holder, account_id, meter)
             except TovukError as error:
                 _log.info("trim of a level was not answered: %s", error)

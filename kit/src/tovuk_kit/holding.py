@@ -6,7 +6,7 @@ from typing import Protocol
 
 from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk_kit.meters import MeterName
-from tovuk_kit.usage import UNLIMITED, UsageRow, UsageStore
+from tovuk_kit.usage import UNLIMITED, Level, UsageRow, UsageStore
 
 #: Locks the accounts and meters of a process share, so that memory does not grow with them.
 LOCKS = 1_024
@@ -134,9 +134,26 @@ class Holder:
         return now < (self.unlimited_until if lease is not None and lease.unlimited else self.valid_until)
 
     @property
-    def wire(self) -> wire.Holder:
+    def on_wire(self) -> wire.Holder:
         """The holder's name on the wire."""
         return wire.Holder(store=self.store.name, epoch=self.epoch)
+
+    def allow_request(self, level: Level, want_bytes: int, asking_ms: int = 0) -> wire.AllowRequest:
+        """What asks metering to let the store's level reach `want_bytes`."""
+        return wire.AllowRequest(
+            level=wire.LevelRef(store=self.store.name, account_id=level.account_id, meter=level.meter),
+            version=level.version,
+            bytes=level.bytes,
+            allowance=min(level.allowance, UNLIMITED),
+            seq=level.seq,
+            want_bytes=want_bytes,
+            asking_ms=asking_ms,
+        )
+
+    async def take_allowance(self, level: Level, allowance: wire.Allowance) -> None:
+        """Apply what metering has allowed. Raises StoreUnavailable."""
+        granted = UNLIMITED if allowance.unlimited else allowance.bytes
+        await self.store.set_allowance(level.account_id, level.meter, allowance.version, granted)
 
 
 @dataclass(slots=True, eq=False)

@@ -21,7 +21,7 @@ from tovuk_kit.heartbeat import UNLIMITED_GRACE_MS, Heartbeat
 from tovuk_kit.holding import Grave, Holder, Holdings, Key, Lease, LeaseService, ReportSink
 from tovuk_kit.meters import MeterName
 from tovuk_kit.reporting import Reporter
-from tovuk_kit.usage import UNLIMITED, Level, UsageStore
+from tovuk_kit.usage import Level, UsageStore
 
 #: How long an asker pauses while the heartbeat catches up.
 SYNC_PAUSE_MS = 20
@@ -255,7 +255,7 @@ class Meters:
         try:
             reply = await self._service.acquire(
                 wire.AcquireRequest(
-                    holder=holder.wire,
+                    holder=holder.on_wire,
                     account_id=account_id,
                     meter=meter,
                     lease_id=lease.id if lease else 0,
@@ -318,23 +318,12 @@ class Meters:
 
     async def _raise_allowance(self, holder: Holder, level: Level, want_bytes: int, began: int) -> int:
         try:
-            reply = await self._service.allow(
-                wire.AllowRequest(
-                    level=wire.LevelRef(store=holder.store.name, account_id=level.account_id, meter=level.meter),
-                    version=level.version,
-                    bytes=level.bytes,
-                    allowance=min(level.allowance, UNLIMITED),
-                    seq=level.seq,
-                    want_bytes=want_bytes,
-                    asking_ms=self._now() - began,
-                )
-            )
+            reply = await self._service.allow(holder.allow_request(level, want_bytes, self._now() - began))
         except TovukError as error:
             raise MeteringUnavailable(retry_after_ms=1_000, meter=level.meter) from error
         match reply.WhichOneof("result"):
             case "allowance":
-                granted = UNLIMITED if reply.allowance.unlimited else reply.allowance.bytes
-                await holder.store.set_allowance(level.account_id, level.meter, reply.allowance.version, granted)
+                await holder.take_allowance(level, reply.allowance)
                 return 0
             case "wait":
                 return max(1, reply.wait.retry_after_ms)

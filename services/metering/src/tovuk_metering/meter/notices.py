@@ -7,9 +7,9 @@ from typing import Literal
 
 from tovuk_kit.ids import ID_DIGITS
 from tovuk_kit.meters import METERS, Counting
-from tovuk_metering.meter.bounds import Bound, bounds_of
+from tovuk_metering.meter.bounds import Bound, bounds_of, is_known
 from tovuk_metering.meter.turn import Turn
-from tovuk_metering.store import accounts, levels, notices, windows
+from tovuk_metering.store import levels, notices, windows
 
 Event = Literal["notified", "reached"]
 
@@ -23,7 +23,7 @@ def notice_id(account_id: str, bound: Bound, event: Event) -> str:
 
 def look(turn: Turn, account_id: str, meter: str) -> None:
     """Give the notices that the meter's usage calls for."""
-    if accounts.plan_of(turn.tx, account_id) is None:
+    if not is_known(turn, account_id):
         return
     for bound in bounds_of(turn, account_id, meter):
         used, burnt = _used(turn, account_id, bound)
