@@ -125,7 +125,7 @@ async def open_coalescer(channel: Channel, method: Method) -> AsyncIterator[Open
     def make(**options: Any) -> Coalescer[Op, Ans]:
         coalescer: Coalescer[Op, Ans] = Coalescer(
             channel,
-            method(channel, "Exchange", "stream_stream"),
+            "/tests.Frames/Exchange",
             encode=encode,
             decode=decode_answers,
             is_read=lambda op: isinstance(op, Read),
@@ -416,7 +416,7 @@ async def test_wrong_key_fails_every_operation_as_a_fault_of_ours(
     channel = Channel(address, "the key of another house", "tests")
     coalescer: Coalescer[Op, Ans] = Coalescer(
         channel,
-        method(channel, "Exchange", "stream_stream"),
+        "/tests.Frames/Exchange",
         encode=encode,
         decode=decode_answers,
         is_read=lambda op: isinstance(op, Read),

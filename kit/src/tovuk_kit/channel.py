@@ -16,14 +16,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 import msgspec
+from google.protobuf.message import DecodeError
 
 from tovuk.common.v1.common_pb2 import Frame
 from tovuk_kit.client import Channel
 from tovuk_kit.errors import InternalError, TovukError
+from tovuk_kit.stream import End, Stream, open_stream
 from tovuk_kit.telemetry import counter
 
 #: Operations of one frame.
@@ -84,8 +86,8 @@ class _Frame:
 
     __slots__ = ("remaining", "sent_at")
 
-    def __init__(self, sent_at: float, remaining: int) -> None:
-        self.sent_at = sent_at
+    def __init__(self, remaining: int) -> None:
+        self.sent_at = 0.0
         self.remaining = remaining
 
 
@@ -96,11 +98,23 @@ class _Lane(Generic[Op, Ans]):
     mutations have a lane each, so that no read waits for a sync.
     """
 
-    __slots__ = ("frame", "queue")
+    __slots__ = ("encoded", "frame", "queue", "timed")
 
     def __init__(self) -> None:
         self.queue: deque[_Pending[Op, Ans]] = deque()
+        #: Frames that were too large for one, in order, before the queue.
+        self.encoded: deque[tuple[bytes, list[_Pending[Op, Ans]]]] = deque()
         self.frame: _Frame | None = None
+        #: Whether a timer will end the patience with `frame`.
+        self.timed = False
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next frame may leave."""
+        frame = self.frame
+        if frame is None or not frame.remaining:
+            return 0
+        left_s = frame.sent_at + FRAME_PATIENCE_S - now
+        return max(left_s, 0.0005) if left_s > 0 else 0
 
 
 class _Pending(Generic[Op, Ans]):
@@ -133,14 +147,16 @@ class Coalescer(Generic[Op, Ans]):
     def __init__(
         self,
         channel: Channel,
-        exchange: Any,
+        exchange: str,
         *,
         encode: Callable[[list[Op]], bytes],
         decode: Callable[[bytes], list[Ans]],
         is_read: Callable[[Op], bool],
         timeout_s: float = 5.0,
     ) -> None:
-        """`exchange` is the stub's bidirectional stream method of `Frame`s; `is_read` says what may be sent twice."""
+        """`exchange` is the path of a method that takes and gives a stream of `Frame`s, `/tovuk.kv.v1.KvData/Exchange`;
+        `is_read` says what may be sent twice.
+        """
         self._channel = channel
         self._exchange = exchange
         self._encode = encode
@@ -154,9 +170,10 @@ class Coalescer(Generic[Op, Ans]):
         self._reads: _Lane[Op, Ans] = _Lane()
         self._mutations: _Lane[Op, Ans] = _Lane()
         self._lanes = [self._reads, self._mutations]
-        self._writer_wake: asyncio.Future[None] | None = None
+        self._flush_is_due = False
         self._closed = False
-        self._connected = False
+        #: While the service has let us in.
+        self._stream: Stream | None = None
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         self._operations = counter("tovuk_channel_operations_total", channel.service_name)
         self._frames = counter("tovuk_channel_frames_total", channel.service_name)
@@ -177,8 +194,9 @@ class Coalescer(Generic[Op, Ans]):
         entry: _Pending[Op, Ans] = _Pending(op, lane, callback, self._loop.time() + self._timeout_s)
         pending[op.id] = entry
         lane.queue.append(entry)
-        if self._writer_wake is not None:
-            self._wake_writer()
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
 
     async def call(self, op: Op) -> Ans:
         """The answer to `op`. Raises what `submit` would have given the callback."""
@@ -208,110 +226,107 @@ class Coalescer(Generic[Op, Ans]):
         self._lose(orderly=False)
         self._fail_queued(self._channel.unavailable)
 
-    # The stream: opened again for ever, with one task that writes and one that reads.
+    # The stream: opened again for ever.
 
     async def _run(self) -> None:
         wait_s = RECONNECT_FIRST_S
+        was_open = True
         while True:
             began = self._loop.time()
-            call = self._exchange(metadata=self._channel.metadata())
-            self._streams.inc()
-            orderly = False
-            try:
-                await self._talk(call)
-                orderly = True
-            except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                    _logger.error("the %s service refuses the internal key", self._channel.service_name)
-                    self._fail_queued(InternalError)
-                else:
-                    # Told once, not at every attempt while the service is away.
-                    level = logging.INFO if self._connected or wait_s == RECONNECT_FIRST_S else logging.DEBUG
-                    _logger.log(level, "no stream to %s: %s", self._channel.service_name, error.details())
-            except asyncio.CancelledError:
-                # A call that was cancelled raises this too; only a cancelled task is to end.
-                if cast(asyncio.Task[None], asyncio.current_task()).cancelling():
-                    raise
-            except Exception:
-                _logger.exception("stream to %s broke", self._channel.service_name)
-            finally:
-                call.cancel()
-            connected = self._connected
-            self._connected = False
-            self._lose(orderly=orderly)
-            if connected and self._loop.time() - began > RECONNECT_LAST_S:
+            end = await self._talk()
+            opened, self._stream = self._stream is not None, None
+            if end.status is grpc.StatusCode.UNAUTHENTICATED:
+                _logger.error("the %s service refuses the internal key", self._channel.service_name)
+                self._fail_queued(InternalError)
+            elif end.status is not grpc.StatusCode.OK:
+                # Told once, not at every attempt while the service is away.
+                level = logging.INFO if opened or was_open else logging.DEBUG
+                _logger.log(level, "no stream to %s: %s", self._channel.service_name, end.details)
+            self._lose(orderly=end.status is grpc.StatusCode.OK)
+            was_open = opened
+            if opened and self._loop.time() - began > RECONNECT_LAST_S:
                 wait_s = RECONNECT_FIRST_S
                 continue
-            if not connected:
+            if not opened:
                 self._fail_queued(self._channel.unavailable)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_LAST_S)
 
-    async def _talk(self, call: Any) -> None:
-        """Write and read until the stream ends; returns when it ended with OK, raises AioRpcError otherwise."""
-        # The server sends its metadata as soon as it has checked the key: nothing leaves before.
-        await call.initial_metadata()
-        if call.done() and await call.code() is not grpc.StatusCode.OK:
-            raise grpc.aio.AioRpcError(await call.code(), details=await call.details())
-        self._connected = True
-        writer = self._loop.create_task(self._write(call))
+    async def _talk(self) -> End:
+        """Open a stream and let it live to its end."""
+        self._streams.inc()
         try:
-            await self._read(call)
+            stream = await open_stream(
+                self._channel.target,
+                self._exchange,
+                self._channel.metadata(),
+                on_open=self._opened,
+                on_message=self._received,
+                on_room=self._flush,
+            )
+        except OSError as error:
+            return End(grpc.StatusCode.UNAVAILABLE, str(error))
+        try:
+            await asyncio.wait([stream.ended])
+            return stream.ended.result()
         finally:
-            writer.cancel()
-            self._writer_wake = None
-            await asyncio.wait([writer])
+            stream.close()
 
-    async def _write(self, call: Any) -> None:
-        try:
-            while True:
-                entries = await self._next_entries()
-                if entries:
-                    await self._write_entries(call, entries)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # The stream is gone; the reader sees it too and knows the status.
+    def _opened(self, stream: Stream) -> None:
+        """The server does this as soon as it has checked the key: nothing leaves before."""
+        self._stream = stream
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what may leave now."""
+        self._flush_is_due = False
+        stream = self._stream
+        if stream is None:
             return
-        except Exception:
-            _logger.exception("writing to %s failed", self._channel.service_name)
-            call.cancel()
+        for lane in tuple(self._lanes):
+            while (lane.queue or lane.encoded) and not stream.congested:
+                now = self._loop.time()
+                wait_s = lane.wait_s(now)
+                if wait_s:
+                    if not lane.timed:
+                        lane.timed = True
+                        self._loop.call_later(wait_s, self._lose_patience, lane)
+                    break
+                self._send(stream, lane, now)
+                if stream.congested and lane is self._lanes[0]:
+                    # The one that filled the stream comes last.
+                    self._lanes.reverse()
 
-    async def _next_entries(self) -> list[_Pending[Op, Ans]]:
-        while True:
-            # The lane that was served last comes last.
-            waits = [(self._wait_s(lane), lane) for lane in self._lanes if lane.queue]
-            ready = next((lane for wait_s, lane in waits if wait_s == 0), None)
-            if ready is not None:
-                break
-            self._writer_wake = self._loop.create_future()
-            timer = self._loop.call_later(min(wait_s for wait_s, _ in waits), self._wake_writer) if waits else None
-            await self._writer_wake
-            if timer is not None:
-                timer.cancel()
-        if ready is self._lanes[0]:
-            self._lanes.reverse()
-        queue, pending = ready.queue, self._pending
-        entries = [queue.popleft() for _ in range(min(len(queue), FRAME_OPERATIONS_MAX))]
-        # An operation that met its deadline in the queue is no longer pending.
-        return [entry for entry in entries if entry.op.id in pending]
+    def _send(self, stream: Stream, lane: _Lane[Op, Ans], now: float) -> None:
+        """Send the lane's next frame."""
+        if not lane.encoded:
+            queue, pending = lane.queue, self._pending
+            entries = [queue.popleft() for _ in range(min(len(queue), FRAME_OPERATIONS_MAX))]
+            # An operation that met its deadline in the queue is no longer pending.
+            lane.encoded.extend(self._encoded([entry for entry in entries if entry.op.id in pending]))
+            if not lane.encoded:
+                return
+        payload, entries = lane.encoded.popleft()
+        frame = lane.frame = entries[0].frame
+        assert frame is not None
+        frame.sent_at = now
+        self._frames.inc()
+        self._operations.inc(len(entries))
+        stream.send(Frame(payload=payload).SerializeToString())
 
-    async def _write_entries(self, call: Any, entries: list[_Pending[Op, Ans]]) -> None:
+    def _encoded(self, entries: list[_Pending[Op, Ans]]) -> list[tuple[bytes, list[_Pending[Op, Ans]]]]:
+        """The entries as the payloads of frames. From here on they count as having left: they are not taken out."""
+        if not entries:
+            return []
         try:
-            parts = deque(_payloads(entries, self._encode_entries))
+            parts = _payloads(entries, self._encode_entries)
         except Exception:  # noqa: BLE001 told of where the operation is found
-            parts = deque(self._encoded_alone(entries))
-        try:
-            while parts:
-                payload, part = parts.popleft()
-                frame = _Frame(self._loop.time(), len(part))
-                for entry in part:
-                    entry.frame = frame
-                part[0].lane.frame = frame
-                self._frames.inc()
-                self._operations.inc(len(part))
-                await call.write(Frame(payload=payload))
-        finally:
-            for _, part in reversed(parts):
-                part[0].lane.queue.extendleft(reversed(part))
+            parts = list(self._encoded_alone(entries))
+        for _, part in parts:
+            frame = _Frame(len(part))
+            for entry in part:
+                entry.frame = frame
+        return parts
 
     def _encode_entries(self, entries: list[_Pending[Op, Ans]]) -> bytes:
         return self._encode([entry.op for entry in entries])
@@ -326,39 +341,46 @@ class Coalescer(Generic[Op, Ans]):
                 del self._pending[entry.op.id]
                 _give(entry.callback, InternalError())
 
-    def _wait_s(self, lane: _Lane[Op, Ans]) -> float:
-        """Seconds until the lane's next frame may leave."""
-        frame = lane.frame
-        if frame is None or not frame.remaining:
-            return 0
-        left_s = frame.sent_at + FRAME_PATIENCE_S - self._loop.time()
-        return max(left_s, 0.0005) if left_s > 0 else 0
+    def _lose_patience(self, lane: _Lane[Op, Ans]) -> None:
+        lane.timed = False
+        self._flush()
 
-    def _wake_writer(self) -> None:
-        wake, self._writer_wake = self._writer_wake, None
-        if wake is not None and not wake.done():
-            wake.set_result(None)
-
-    async def _read(self, call: Any) -> None:
+    def _received(self, message: bytes) -> None:
+        try:
+            answers = self._decode(Frame.FromString(message).payload)
+        except (DecodeError, msgspec.MsgspecError):
+            _logger.exception("the %s service sent a malformed frame", self._channel.service_name)
+            if self._stream is not None:
+                self._stream.close()
+            return
         pending = self._pending
-        while (message := await call.read()) is not grpc.aio.EOF:
-            for answer in self._decode(message.payload):
-                entry = pending.pop(answer.id, None)
-                # None: it came after its deadline.
-                if entry is not None:
-                    entry.frame.remaining -= 1  # type: ignore[union-attr] # an answered operation has left
-                    try:
-                        entry.callback(answer)
-                    except Exception:
-                        _logger.exception("a callback failed")
-            if self._writer_wake is not None and (self._reads.queue or self._mutations.queue):
-                self._wake_writer()
+        settled = []
+        for answer in answers:
+            entry = pending.pop(answer.id, None)
+            # None: it came after its deadline.
+            if entry is not None:
+                entry.frame.remaining -= 1  # type: ignore[union-attr] # an answered operation has left
+                settled.append((entry.callback, answer))
+        # First, so that the service works while the callbacks do.
+        self._flush()
+        for callback, answer in settled:
+            try:
+                callback(answer)
+            except Exception:
+                _logger.exception("a callback failed")
 
     # What became of operations that will not be answered.
 
     def _lose(self, *, orderly: bool) -> None:
         """The stream is gone: queue again what may be sent again, fail the rest."""
-        self._reads.frame = self._mutations.frame = None
+        for lane in self._lanes:
+            lane.frame = None
+            for _, part in reversed(lane.encoded):
+                # They never left.
+                for entry in part:
+                    entry.frame = None
+                lane.queue.extendleft(reversed([entry for entry in part if entry.op.id in self._pending]))
+            lane.encoded.clear()
         again = []
         for entry in [entry for entry in self._pending.values() if entry.frame is not None]:
             if not entry.resent and (orderly or self._is_read(entry.op)):
@@ -388,6 +410,8 @@ class Coalescer(Generic[Op, Ans]):
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         now = self._loop.time()
+        if self._stream is not None:
+            self._stream.watch(now)
         overdue = []
         for entry in self._pending.values():
             if entry.deadline > now:
@@ -397,6 +421,9 @@ class Coalescer(Generic[Op, Ans]):
             if entry.frame is not None:
                 entry.frame.remaining -= 1
             self._fail(entry, nothing_done=False)
+        if overdue:
+            # A frame that nobody waits for any more holds up nothing.
+            self._flush()
 
 
 async def serve_frames(

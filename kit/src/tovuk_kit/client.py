@@ -70,6 +70,7 @@ class Channel:
 
     def __init__(self, target: str, internal_key: str, service_name: str) -> None:
         """`target` is `unix:/path` or `host:port`; `service_name` is what errors and metrics call it."""
+        self.target = target
         self.service_name = service_name
         self.grpc = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._key = (KEY_METADATA, internal_key)

@@ -18,6 +18,8 @@ from tovuk_kit.errors import ServiceUnavailable, TovukError
 
 Result = frames.Answer | TovukError
 
+#: The data channel's method.
+_EXCHANGE: Final = "/tovuk.kv.v1.KvData/Exchange"
 #: A value of 25 MiB to a store on a slow disk.
 _LARGE_TIMEOUT_SECONDS: Final = 60.0
 
@@ -34,7 +36,7 @@ class Replica:
         self.data = stubs.KvDataStub(channel.grpc)
         self.admin = stubs.KvAdminStub(channel.grpc)
         self.coalescer: Coalescer[frames.Operation, frames.Answer] = Coalescer(
-            channel, self.data.Exchange, encode=frames.encode, decode=frames.decode_answers, is_read=_is_read
+            channel, _EXCHANGE, encode=frames.encode, decode=frames.decode_answers, is_read=_is_read
         )
 
     async def close(self) -> None:
