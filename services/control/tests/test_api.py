@@ -12,8 +12,9 @@ from tovuk_control.api import registrations
 from tovuk_control.project.account import Accounts
 from tovuk_control.project.activity import Activity
 from tovuk_control.project.registry import Registry
-from tovuk_control.project.service import CAPABILITIES, Services
+from tovuk_control.project.service import Services
 from tovuk_control.project.token import Tokens
+from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import FakeClock
 from tovuk_kit.errors import RemoteError

@@ -13,12 +13,13 @@ from tovuk_control.errors import Unauthenticated
 from tovuk_control.project.account import Accounts
 from tovuk_control.project.activity import Activity
 from tovuk_control.project.registry import Registry
-from tovuk_control.project.service import CAPABILITIES, Services
+from tovuk_control.project.service import Services
 from tovuk_control.project.token import Tokens
 from tovuk_control.store.accounts import Account
 from tovuk_control.store.activity import Entry
 from tovuk_control.store.services import Service
 from tovuk_control.store.tokens import Token
+from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.server import Registration
 
 _SHA256_BYTES = 32

@@ -19,10 +19,11 @@ from tovuk_control.limits import SERVICE_UNDO_MS, SERVICES_MAX
 from tovuk_control.project.account import Accounts
 from tovuk_control.project.activity import Activity
 from tovuk_control.project.registry import Registry
-from tovuk_control.project.service import CAPABILITIES, Services
+from tovuk_control.project.service import Services
 from tovuk_control.store import services as table
 from tovuk_control.store.accounts import Account
 from tovuk_control.store.services import Service
+from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.clock import FakeClock
 from tovuk_kit.database import Database, Tx
 from tovuk_kit.ids import new_id

@@ -4,10 +4,15 @@ from importlib.resources import files
 
 import pytest
 
+from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.meters import METER_NAMES, METERS
 from tovuk_metering.meter.prices import PRODUCT_KEYS, PriceBook, PriceBookInvalid
 
 TEXT = files("tovuk_metering").joinpath("price_book.toml").read_text("utf-8")
+
+
+def test_every_product_is_a_capability_that_a_service_can_have() -> None:
+    assert set(PRODUCT_KEYS) < set(CAPABILITIES)
 
 
 @pytest.mark.proves("RES-073", "CAP-004", "CAP-007")

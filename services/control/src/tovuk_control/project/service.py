@@ -22,30 +22,10 @@ from tovuk_control.project.page import Cursors
 from tovuk_control.store import resources as resources_table
 from tovuk_control.store import services as table
 from tovuk_control.store.services import Service
+from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
 from tovuk_kit.ids import has_id_shape, new_id
-
-#: In the client's order. Source: contract 5.2.
-CAPABILITIES: Final = (
-    "static_frontend",
-    "worker",
-    "sqlite",
-    "object_storage",
-    "kv",
-    "state",
-    "queue",
-    "cron",
-    "service_bindings",
-    "secrets",
-    "custom_domains",
-    "logs",
-    "builds",
-    "usage_caps",
-    "billing",
-    "support",
-    "abuse",
-)
 
 _ALWAYS_ON: Final = ("logs", "builds", "usage_caps", "billing", "support", "abuse")
 

@@ -7,27 +7,7 @@ from tovuk.kv.v1 import kv_pb2 as kv
 from tovuk.metering.v1 import metering_pb2 as metering
 from tovuk_gateway.clients.control import Service
 from tovuk_gateway.routes.context import Context, embedded, moment
-
-#: The order of the published client. Source: contract 5.2.
-CAPABILITIES = (
-    "static_frontend",
-    "worker",
-    "sqlite",
-    "object_storage",
-    "kv",
-    "state",
-    "queue",
-    "cron",
-    "service_bindings",
-    "secrets",
-    "custom_domains",
-    "logs",
-    "builds",
-    "usage_caps",
-    "billing",
-    "support",
-    "abuse",
-)
+from tovuk_kit.capabilities import CAPABILITIES
 
 #: A service that was made without a deploy has nothing that could run.
 _NOT_DEPLOYED = "not_deployed"
