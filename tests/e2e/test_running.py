@@ -13,6 +13,8 @@ import httpx
 import pytest
 from product import Product
 
+from tovuk_launcher.death import ON_LINUX
+
 _BACK_WITHIN_S = 5.0
 _GONE_WITHIN_S = 10.0
 _IDLE_MIB_MAX = 90
@@ -70,6 +72,33 @@ def test_a_killed_launcher_leaves_no_child(own_tovuk: Product) -> None:
     _wait_until_gone(running)
     own_tovuk.start()  # and what it left behind does not hinder the next
     own_tovuk.wait_until_ready()
+
+
+_TEST_RUN = """
+import sys
+from pathlib import Path
+from product import Product
+with Product.launched(Path(sys.argv[1])) as product:
+    print(product.launcher.pid, *product.processes().values(), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not ON_LINUX, reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_killed_test_run_leaves_no_product(tmp_path: Path) -> None:
+    support = str(Path(sys.modules[Product.__module__].__file__ or "").parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", _TEST_RUN, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": support},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdout is not None
+        pids = [int(pid) for pid in run.stdout.readline().split()]
+        assert len(pids) > len(_PROCESSES)
+        run.kill()
+    _wait_until_gone({str(pid): pid for pid in pids})
 
 
 @pytest.mark.parametrize("victim", sorted(_PROCESSES))

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+from tovuk_launcher.death import ON_LINUX, die_with
+
 _READY_WITHIN_S = 90.0
 _STOPPED_WITHIN_S = 60.0
 _POLL_S = 0.02
@@ -59,6 +61,8 @@ class Product:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # Nothing else ends it when pytest is killed.
+                preexec_fn=die_with(os.getpid()) if ON_LINUX else None,  # noqa: PLW1509
             )
 
     def wait_until_ready(self, within_s: float = _READY_WITHIN_S) -> float:
