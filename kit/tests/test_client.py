@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tovuk.common.v1.common_pb2 import Frame
-from tovuk_kit.client import ERROR_TRAILER, MESSAGE_BYTES_MAX, Channel
+from tovuk_kit.client import ERROR_TRAILER, MESSAGE_BYTES_MAX, RESTART_WINDOW_S, Channel
 from tovuk_kit.errors import (
     InternalError,
     Outcome,
@@ -57,6 +57,38 @@ async def test_mutation_to_an_absent_service_fails_without_waiting(channel: Chan
     async with asyncio.timeout(5):
         with pytest.raises(ServiceUnavailable):
             await channel.unary(method(channel, "Say"), Frame(), timeout_s=60, retry=False)
+
+
+async def test_absent_service_is_given_up_in_a_second_and_then_at_once(channel: Channel, method: Method) -> None:
+    now = asyncio.get_running_loop().time
+    took_s = []
+    for _ in range(3):
+        began = now()
+        with pytest.raises(ServiceUnavailable):
+            await channel.unary(method(channel, "Say"), Frame(), timeout_s=60, retry=True)
+        took_s.append(now() - began)
+    assert RESTART_WINDOW_S / 2 < took_s[0] < RESTART_WINDOW_S * 2
+    assert sum(took_s[1:]) < RESTART_WINDOW_S
+
+
+async def test_service_that_restarts_within_the_window_is_not_missed(
+    host: Host, channel: Channel, method: Method, calls: Calls
+) -> None:
+    for _ in range(2):  # an outage that is over does not shorten the next one's window
+        call = asyncio.create_task(channel.unary(method(channel, "Say"), Frame(), timeout_s=60, retry=True))
+        await asyncio.sleep(RESTART_WINDOW_S * 0.6)
+        server = await host(Say=calls.say)
+        assert (await call).payload == b"said "
+        await server.stop()
+
+
+async def test_mutation_to_a_name_without_an_address_was_surely_not_sent(method: Method) -> None:
+    channel = Channel("nobody.invalid:1", "key", "tests")
+    try:
+        with pytest.raises(ServiceUnavailable):
+            await channel.unary(method(channel, "Say"), Frame(), timeout_s=20, retry=False)
+    finally:
+        await channel.close()
 
 
 async def test_mutation_lost_with_its_service_has_an_unknown_outcome_and_is_not_repeated(

@@ -1,6 +1,7 @@
 """Calls to other services: deadlines, the internal key, the request id, and the only place that repeats a call."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Any, TypeVar
@@ -39,6 +40,8 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 2_000),
+    # A container that comes back at another address is found as soon; gRPC's own pause between look-ups is 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
     # A peer that vanished without a word is noticed; idle channels are kept.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -53,6 +56,11 @@ CHANNEL_OPTIONS = (
 
 #: Seconds before a call is repeated; doubled up to the last, each halved at random at most.
 _REPEAT_FIRST_S, _REPEAT_LAST_S = 0.025, 0.200
+#: Seconds from the first refused connection for which calls are repeated. A killed service listens again in less, which
+#: its callers then never notice. What is still gone after that is down, and nobody gains from waiting for it: not the
+#: caller, whose answer says that nothing was done and when to come again, nor the caller's other calls. The seconds
+#: count from the outage's beginning, not the call's, so that a request of several calls waits for them once.
+RESTART_WINDOW_S = 1.0
 #: What a client is told to wait for a service that is gone.
 _RETRY_AFTER_MS = 1000
 
@@ -74,6 +82,8 @@ class Channel:
         self.service_name = service_name
         self.grpc = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._key = (KEY_METADATA, internal_key)
+        #: Loop time of the first refused connection since one was made; None while the service is not known to be gone.
+        self._gone_since: float | None = None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of a call made now."""
@@ -86,8 +96,9 @@ class Channel:
         """The reply of one call.
 
         With `retry`, which is for reads and idempotent calls, it is repeated until the deadline while the service
-        cannot be reached. Raises RemoteError with what the service said; ServiceUnavailable when nothing was done;
-        OutcomeUnknown when the request of a mutation may have left; InternalError when the two sides do not fit.
+        cannot be reached, but for RESTART_WINDOW_S at most where nobody listens. Raises RemoteError with what the
+        service said; ServiceUnavailable when nothing was done; OutcomeUnknown when the request of a mutation may have
+        left; InternalError when the two sides do not fit.
         """
         name = _method_name(method)
         loop = asyncio.get_running_loop()
@@ -101,12 +112,13 @@ class Channel:
                     reply = await method(request, timeout=max(end - loop.time(), 0.001), metadata=metadata)
                 except grpc.aio.AioRpcError as failure:
                     pause_s = wait_s * random.uniform(0.5, 1)  # noqa: S311 spreads repeats, keeps no secret
-                    if retry and _may_pass(failure) and loop.time() + pause_s < end:
+                    if retry and _may_pass(failure) and loop.time() + pause_s < min(end, self._patience_end(failure)):
                         await asyncio.sleep(pause_s)
                         wait_s = min(wait_s * 2, _REPEAT_LAST_S)
                         continue
                     self._count(name, failure.code(), began)
                     raise self.error(failure, is_read=retry) from failure
+                self._gone_since = None
                 self._count(name, grpc.StatusCode.OK, began)
                 return reply
 
@@ -185,6 +197,15 @@ class Channel:
         """This channel's service was lost with a mutation."""
         return OutcomeUnknown(outcome=Outcome.UNKNOWN, service=self.service_name)
 
+    def _patience_end(self, failure: grpc.aio.AioRpcError) -> float:
+        """The loop time after which this failure is no reason to repeat."""
+        if not surely_not_sent(failure):
+            self._gone_since = None
+            return math.inf
+        if self._gone_since is None:
+            self._gone_since = asyncio.get_running_loop().time()
+        return self._gone_since + RESTART_WINDOW_S
+
     def _count(self, method: str, status: grpc.StatusCode, began: float) -> None:
         counter("tovuk_client_calls_total", self.service_name, method, status.name).inc()
         seconds = asyncio.get_running_loop().time() - began
@@ -197,6 +218,10 @@ _LOST = frozenset(
 )
 
 
+#: No listener, and no address: a stopped container's name is gone with it.
+_NEVER_CONNECTED = ("failed to connect to all addresses", "errors resolving ")
+
+
 def surely_not_sent(failure: grpc.aio.AioRpcError) -> bool:
     """Whether the call never had a connection to leave by.
 
@@ -204,7 +229,7 @@ def surely_not_sent(failure: grpc.aio.AioRpcError) -> bool:
     side, and test_client would fail.
     """
     details = failure.details() or ""
-    return failure.code() is grpc.StatusCode.UNAVAILABLE and details.startswith("failed to connect to all addresses")
+    return failure.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_NEVER_CONNECTED)
 
 
 def _may_pass(failure: grpc.aio.AioRpcError) -> bool:
