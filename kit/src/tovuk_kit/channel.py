@@ -421,9 +421,6 @@ class Coalescer(Generic[Op, Ans]):
             if entry.frame is not None:
                 entry.frame.remaining -= 1
             self._fail(entry, nothing_done=False)
-        if overdue:
-            # A frame that nobody waits for any more holds up nothing.
-            self._flush()
 
 
 async def serve_frames(

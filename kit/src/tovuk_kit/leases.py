@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tovuk.metering.v1 import metering_pb2 as wire
+from tovuk_kit import tasks
 from tovuk_kit.clock import Clock, SystemClock
 from tovuk_kit.errors import TovukError
 from tovuk_kit.heartbeat import UNLIMITED_GRACE_MS, Heartbeat
@@ -217,11 +218,7 @@ class Meters:
                 ):
                     await self._reporter.report()
                     await asyncio.sleep(CLOSE_PAUSE_MS / 1000)
-        for task in (self._beating, self._reporting):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        await tasks.end(task for task in (self._beating, self._reporting) if task is not None)
         self._heartbeat.stop()
 
     @staticmethod

@@ -11,6 +11,7 @@ from nats.errors import Error as NatsError
 
 from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk.metering.v1.metering_pb2_grpc import LeasesStub
+from tovuk_kit import tasks
 from tovuk_kit.client import Channel
 from tovuk_kit.leases import Meters
 from tovuk_kit.notices import Notices
@@ -86,7 +87,7 @@ class JetStreamReports:
 
     async def close(self) -> None:
         """End the connection."""
-        self._connecting.cancel()
+        await tasks.end([self._connecting])
         if self._client is not None:
             with contextlib.suppress(NatsError, OSError, TimeoutError):
                 async with asyncio.timeout(1.0):

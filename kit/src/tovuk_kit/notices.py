@@ -10,6 +10,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from tovuk_kit import tasks
+
 #: Notices kept for sending while NATS is slow; the oldest are dropped.
 OUTGOING_NOTICES_MAX = 1000
 #: Seconds between two attempts to connect.
@@ -65,8 +67,7 @@ class Notices:
                     await self._client.close()
         except (TimeoutError, NatsError, OSError) as error:
             _logger.info("leaving NATS: %r", error)
-        self._runner.cancel()
-        await asyncio.wait([self._runner])
+        await tasks.end([self._runner])
 
     async def _run(self, url: str) -> None:
         client = await self._connect(url)

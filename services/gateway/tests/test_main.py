@@ -40,6 +40,15 @@ async def _until_healthy(port: int) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def _until_it_heeds_signals(pid: int) -> None:
+    caught = 0
+    async with asyncio.timeout(30):
+        while not caught >> (signal.SIGTERM - 1) & 1:
+            await asyncio.sleep(0.05)
+            status = await asyncio.to_thread(Path(f"/proc/{pid}/status").read_text)
+            caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+
+
 async def test_processes_share_a_port_and_end_in_order(house: Any) -> None:
     port = _free_port()
     processes = [_start(house, port)]
@@ -74,7 +83,7 @@ async def test_it_listens_in_the_end_without_the_others_and_says_so(house: Any) 
 async def test_a_signal_while_it_waits_for_the_others_ends_it(house: Any, sent: signal.Signals) -> None:
     process = _start(house, _free_port(), TOVUK_CONTROL_TARGET="unix:/nowhere/control.sock")
     try:
-        await asyncio.sleep(2)
+        await _until_it_heeds_signals(process.pid)
         process.send_signal(sent)
         assert await asyncio.to_thread(process.wait, 10) == 0
     finally:

@@ -21,7 +21,7 @@ Exchange = Coalescer[frames.Operation, frames.Answer]
 async def exchange(house: Any) -> AsyncIterator[Exchange]:
     coalescer: Exchange = Coalescer(
         house.channel,
-        KvDataStub(house.channel.grpc).Exchange,
+        "/tovuk.kv.v1.KvData/Exchange",
         encode=frames.encode,
         decode=frames.decode_answers,
         is_read=lambda op: isinstance(op, frames.Get | frames.List),

@@ -15,6 +15,7 @@ from tovuk_control.store import accounts as accounts_table
 from tovuk_control.store import resources as resources_table
 from tovuk_control.store import services as services_table
 from tovuk_control.store import tokens as tokens_table
+from tovuk_kit import tasks
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
 from tovuk_kit.errors import TovukError
@@ -52,11 +53,7 @@ class Upkeep:
 
     async def close(self) -> None:
         """Stop between two steps or in one; what was not finished is found again at the next start."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await tasks.end(self._tasks)
 
     async def deliver_plans(self) -> bool:
         """Tell metering every plan in the outbox; False when some are left for another try."""

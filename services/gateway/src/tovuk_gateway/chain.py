@@ -21,6 +21,7 @@ from tovuk_gateway.clients.control import Caller, ControlClient, Service
 from tovuk_gateway.envelope import Answer, Envelope
 from tovuk_gateway.errors import CapabilityDisabled, ForbiddenScope, ServiceNotFound, Unauthenticated
 from tovuk_gateway.paths import routing_path
+from tovuk_kit import tasks
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import InternalError, OutcomeUnknown, ServiceUnavailable, TovukError
 from tovuk_kit.telemetry import counter, histogram, request_id
@@ -218,10 +219,7 @@ class Chain:
 
     async def close(self) -> None:
         """End what runs beside requests."""
-        tasks = list(self._refreshing.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(self._refreshing.values())
 
     def _expired(self, caller: Caller) -> bool:
         return 0 < caller.expires_at_ms <= self._clock.wall_ms()

@@ -157,7 +157,7 @@ async def _serve(settings: Settings) -> None:
 
 
 def _on_signals(handle: Callable[[int], object]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, handle, number)
 
 

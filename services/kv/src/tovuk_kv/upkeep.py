@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from tovuk_kit import tasks
 from tovuk_kit.errors import TovukError
 from tovuk_kv.lifecycle import Lifecycle
 from tovuk_kv.namespace import Namespaces
@@ -39,9 +40,7 @@ class Upkeep:
 
     async def close(self) -> None:
         """End what runs."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
 
     async def _sweep(self) -> None:
         await self._namespaces.room.sweep()

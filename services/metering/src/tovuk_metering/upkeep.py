@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from tovuk_kit import tasks
 from tovuk_kit.errors import TovukError
 from tovuk_metering.clients.control import ControlClient
 from tovuk_metering.clients.usage_stream import StreamUnavailable, UsageStream
@@ -47,9 +48,7 @@ class Upkeep:
 
     async def close(self) -> None:
         """Stop all rounds; what they have not done the next process does."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         if self._stream is not None:
             await self._stream.close()
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
+from tovuk_kit import tasks
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_kv.store.redis_wire import Argument, Done, RedisWire, Reply, settle, translated
 
@@ -69,8 +70,7 @@ class RedisConnection:
     async def close(self) -> None:
         """End the connection; what is unanswered fails."""
         if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.wait([self._runner])
+            await tasks.end([self._runner])
         if self._wire is not None:
             self._wire.drop()
 
