@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import Product
+from product import Reached
 from published_client import INSTALL, VERSION, Client, Run, find
 
 
@@ -22,7 +22,7 @@ def client_binary() -> str:
 
 
 @pytest.fixture(scope="session")
-def client(tovuk: Product, client_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+def client(tovuk: Reached, client_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
     """Runs the client with the first account's token and a home directory of its own."""
     home = tmp_path_factory.mktemp("home")
 
@@ -41,9 +41,11 @@ def client(tovuk: Product, client_binary: str, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="session")
-def service(tovuk: Product) -> Mapping[str, Any]:
-    """A service without namespaces, named client-tests."""
-    return tovuk.create_service("client-tests")
+def service(tovuk: Reached) -> Iterator[Mapping[str, Any]]:
+    """A service without namespaces, named client-tests, whose name is free again afterwards."""
+    created = tovuk.create_service("client-tests")
+    yield created
+    tovuk.request("DELETE", f"/v1/services/{created['id']}")
 
 
 @pytest.fixture

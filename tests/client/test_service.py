@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from product import Product
+from product import Reached
 from published_client import Client
 
 
@@ -51,7 +51,7 @@ def test_status_of_a_service_without_a_deploy_is_not_live(
 
 @pytest.mark.parametrize("form", [("{id}",), ("--service", "{id}"), ("{name}",)])
 def test_a_deleted_service_is_hidden_at_once_and_can_be_restored(
-    client: Client, tovuk: Product, form: tuple[str, ...]
+    client: Client, tovuk: Reached, form: tuple[str, ...]
 ) -> None:
     created = tovuk.create_service("short-lived")
     deleted = client("service", "delete", *(word.format(**created) for word in form), "--json").json
@@ -77,7 +77,7 @@ def test_the_account_is_shown_and_updated(client: Client, output: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["--json", "--output=text"])
-def test_activity_shows_the_newest_first_in_pages(client: Client, tovuk: Product, output: str) -> None:
+def test_activity_shows_the_newest_first_in_pages(client: Client, tovuk: Reached, output: str) -> None:
     tovuk.create_service("activity-one")
     tovuk.create_service("activity-two")
     page = client("account", "activity", "--limit", "1", output).json
@@ -118,7 +118,7 @@ def test_parts_that_are_not_built_answer_in_the_error_envelope(
 
 @pytest.mark.proves("RES-098", "RES-099", "RES-094", "RES-095")
 def test_a_runtime_token_inspects_its_own_service_with_curl(
-    client: Client, kv: Client, tovuk: Product, service: Mapping[str, Any]
+    client: Client, kv: Client, tovuk: Reached, service: Mapping[str, Any]
 ) -> None:
     created = tovuk.request("POST", "/v1/account/tokens", json={"scope": "runtime", "service": service["id"]})
     assert created.is_success, created.text

@@ -24,11 +24,33 @@ _SCRIPT = Path(sys.executable).parent / "tovuk"
 
 
 @dataclass
-class Product:
-    """A running product: its URL, the first account's token, its data, its launcher's log, settings and script."""
+class Reached:
+    """A product that runs somewhere: its URL and the first account's token."""
 
     url: str
     token: str
+
+    def api(self) -> httpx.Client:
+        """An HTTP client with the first account's token."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=30)
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One authenticated request."""
+        with self.api() as client:
+            return client.request(method, path, **more)
+
+    def create_service(self, name: str) -> Mapping[str, Any]:
+        """A service of the first account with the default capabilities."""
+        answer = self.request("POST", "/v1/services", json={"name": name, "kind": "rust_worker"})
+        assert answer.is_success, answer.text
+        service: Mapping[str, Any] = answer.json()["service"]
+        return service
+
+
+@dataclass
+class Product(Reached):
+    """A product launched here: its data, its launcher's log, settings and script."""
+
     data: Path
     log: Path
     settings: dict[str, str]
@@ -89,22 +111,6 @@ class Product:
             self.launcher.kill()
             self.launcher.wait()
             raise AssertionError(f"not stopped within {_STOPPED_WITHIN_S} s:\n{self.log.read_text()}") from None
-
-    def api(self) -> httpx.Client:
-        """An HTTP client with the first account's token."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=30)
-
-    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """One authenticated request."""
-        with self.api() as client:
-            return client.request(method, path, **more)
-
-    def create_service(self, name: str) -> Mapping[str, Any]:
-        """A service of the first account with the default capabilities."""
-        answer = self.request("POST", "/v1/services", json={"name": name, "kind": "rust_worker"})
-        assert answer.is_success, answer.text
-        service: Mapping[str, Any] = answer.json()["service"]
-        return service
 
     def processes(self) -> dict[str, int]:
         """The running children by name (gateway, control, kv, metering, nats-server), with their pids."""
