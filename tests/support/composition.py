@@ -43,6 +43,7 @@ class Composition:
             "TOVUK_CONTROL_TARGET": f"unix:{sockets}/control.sock",
             "TOVUK_METERING_TARGET": f"unix:{sockets}/metering.sock",
             "TOVUK_KV_TARGETS": ",".join(f"unix:{sockets}/{name}.sock" for name in self.replicas),
+            "TOVUK_SQLITE_TARGETS": f"unix:{sockets}/sqlite.sock",
         }
         self._settings = {
             "nats": shared,
@@ -60,6 +61,11 @@ class Composition:
             **{
                 name: {**shared, **kv_settings, "TOVUK_KV_LISTEN": f"unix:{sockets}/{name}.sock"}
                 for name in self.replicas
+            },
+            "sqlite": {
+                **shared,
+                "TOVUK_SQLITE_DATA_DIR": f"{directory}/sqlite",
+                "TOVUK_SQLITE_LISTEN": f"unix:{sockets}/sqlite.sock",
             },
             "gateway": {**shared, "TOVUK_GATEWAY_LISTEN": f"127.0.0.1:{port}"},
         }

@@ -113,14 +113,14 @@ class Product(Reached):
             raise AssertionError(f"not stopped within {_STOPPED_WITHIN_S} s:\n{self.log.read_text()}") from None
 
     def processes(self) -> dict[str, int]:
-        """The running children by name (gateway, control, kv, metering, nats-server), with their pids."""
+        """The running children by name (gateway, control, kv, sqlite, metering, nats-server), with their pids."""
         listed = subprocess.run(
             ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.launcher.pid)], capture_output=True, text=True
         ).stdout
         found = {}
         for line in listed.splitlines():
             pid, args = line.strip().split(" ", 1)
-            for name in ("gateway", "control", "kv", "metering", "nats-server"):
+            for name in ("gateway", "control", "kv", "sqlite", "metering", "nats-server"):
                 if f"/tovuk-{name}" in args or f"/{name} " in args:
                     found[name] = int(pid)
         return found

@@ -121,6 +121,15 @@ class Meters:
         lease.used_at = now
         return lease
 
+    def spare(self, store: int, account_id: str, meter: MeterName) -> int:
+        """How many units `take` would reserve at once."""
+        holder = self._holders[store]
+        lease = holder.leases.get((account_id, meter))
+        now = self._now()
+        if lease is None or now >= lease.ends_at or not holder.may_charge(lease, now):
+            return 0
+        return max(0, lease.limit - lease.taken)
+
     def spent(self, lease: Lease, units: int = 1) -> None:
         """The reserved units stand in the store's usage rows, durably."""
         lease.in_flight -= units
@@ -141,8 +150,10 @@ class Meters:
         """An effect moved the account's level at a store: report it."""
         self._held.level_changed(self._holders[store], account_id, meter)
 
-    async def acquire(self, store: int, account_id: str, meter: MeterName, units: int = 1) -> Lease:
-        """Reserve units, waiting for metering and for other holders' units if need be.
+    async def acquire(
+        self, store: int, account_id: str, meter: MeterName, units: int = 1, *, wait: bool = True
+    ) -> Lease:
+        """Reserve units, waiting for metering and for other holders' units if need be; without `wait`, for nobody.
 
         Raises UsageCapReached or PaymentRequired when no unit is left with anyone, UsageSettling when units may come
         back, MeteringUnavailable.
@@ -159,7 +170,7 @@ class Meters:
             waited_ms = self._now() + wait_ms - began
             if self._heartbeat.away and waited_ms >= AWAY_WAIT_MS:
                 raise self._metering_away(key)
-            if waited_ms >= ACQUIRE_WAIT_MS:
+            if waited_ms >= ACQUIRE_WAIT_MS or (wait_ms and not wait):
                 raise UsageSettling(retry_after_ms=1_000, meter=meter)
             if wait_ms:
                 self._held.report_soon.set()

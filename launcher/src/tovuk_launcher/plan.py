@@ -40,6 +40,7 @@ def stages(house: House, inherited: Mapping[str, str]) -> tuple[tuple[Program, .
         "TOVUK_CONTROL_TARGET": _socket(house, "control"),
         "TOVUK_METERING_TARGET": _socket(house, "metering"),
         "TOVUK_KV_TARGETS": _socket(house, "kv"),
+        "TOVUK_SQLITE_TARGETS": _socket(house, "sqlite"),
     }
     shared.pop("TOVUK_BOOTSTRAP_TOKEN", None)
     gateways = tuple(
@@ -57,6 +58,12 @@ def stages(house: House, inherited: Mapping[str, str]) -> tuple[tuple[Program, .
         {"TOVUK_KV_ENGINE": "sqlite", "TOVUK_KV_DATA_DIR": str(house.data / "kv"), **shared},
         {"TOVUK_KV_LISTEN": _socket(house, "kv")},
     )
+    sqlite = _service(
+        "sqlite",
+        "sqlite",
+        {"TOVUK_SQLITE_DATA_DIR": str(house.data / "sqlite"), **shared},
+        {"TOVUK_SQLITE_LISTEN": _socket(house, "sqlite")},
+    )
     metering = _service(
         "metering",
         "metering",
@@ -70,7 +77,7 @@ def stages(house: House, inherited: Mapping[str, str]) -> tuple[tuple[Program, .
         {"TOVUK_CONTROL_LISTEN": _socket(house, "control"), "TOVUK_BOOTSTRAP_TOKEN": house.bootstrap_token},
     )
     nats = (Program("nats", house.nats.command, inherited, _DRAIN_WITHIN_S),) if house.nats.command else ()
-    return gateways, (kv,), (metering, control), nats
+    return gateways, (kv, sqlite), (metering, control), nats
 
 
 def _socket(house: House, service: str) -> str:

@@ -56,6 +56,7 @@ class House:
             "control_target": self.target("control"),
             "metering_target": self.target("metering"),
             "kv_targets": (self.target("kv"),),
+            "sqlite_targets": (self.target("sqlite"),),
             "operator_contact": "ops & <friends>",
             **changes,
         }
@@ -64,7 +65,7 @@ class House:
 
 @pytest.fixture(scope="session")
 def house() -> Iterator[House]:
-    """Control, metering, KV and NATS, started once."""
+    """Control, metering, KV, sqlite and NATS, started once."""
     with tempfile.TemporaryDirectory(prefix="tovuk-gateway-") as name:
         started = House(Path(name), {})
         try:
@@ -115,10 +116,11 @@ def _start_all(house: House) -> None:
             {"TOVUK_CONTROL_DATABASE_URL": f"sqlite:///{folder}/control.db", "TOVUK_BOOTSTRAP_TOKEN": OPERATOR},
         ),
         ("kv", {"TOVUK_KV_ENGINE": "sqlite", "TOVUK_KV_DATA_DIR": f"{folder}/kv"}),
+        ("sqlite", {"TOVUK_SQLITE_DATA_DIR": f"{folder}/sqlite"}),
     ):
         listen = {f"TOVUK_{service.upper()}_LISTEN": house.target(service)}
         start(service, [str(binaries / f"tovuk-{service}")], **shared, **store, **listen)
-    for service in ("metering", "control", "kv"):
+    for service in ("metering", "control", "kv", "sqlite"):
         _until((folder / f"{service}.sock").exists, service, folder)
 
 

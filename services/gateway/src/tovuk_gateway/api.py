@@ -18,6 +18,7 @@ from tovuk_gateway.routes import (
     operator,
     pages,
     services,
+    sqlite,
     usage,
 )
 from tovuk_gateway.routes.context import Context, Reply, success
@@ -33,6 +34,7 @@ def application(context: Context, checks: health.Health) -> FastAPI:
         services.router(context),
         kv_namespaces.router(context),
         kv.router(context),
+        sqlite.router(context),
         usage.router(context),
         account.router(context),
         operator.router(context),

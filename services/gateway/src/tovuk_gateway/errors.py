@@ -157,3 +157,21 @@ class KeyInvalid(TovukError):
     """A key that is no text, empty, or a dot segment."""
 
     code = "kv_key_invalid"
+
+
+class ParametersInvalid(TovukError):
+    """A parameter of a SQL statement is no value of SQL. Params: statement, reason."""
+
+    code = "sqlite_parameters_invalid"
+
+
+class BatchTooMany(TovukError):
+    """A batch without statements, or with too many. Params: limit."""
+
+    code = "sqlite_batch_too_many"
+
+
+class RowsReadNotExact(TovukError):
+    """A cap on rows read, where the engine cannot count them exactly. Params: metric."""
+
+    code = "rows_read_not_exact"

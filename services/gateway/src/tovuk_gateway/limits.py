@@ -20,6 +20,10 @@ JSON_DEPTH_MAX: Final = 64
 #: Source: contract 4.6, Bulk reads accept 100 keys. Bulk writes and deletes accept 10000 keys.
 BULK_READ_KEYS_MAX: Final = 100
 BULK_WRITE_KEYS_MAX: Final = 10_000
+#: A query's body: the largest value as base64, within one message to the service. Source: own choice.
+QUERY_BODY_BYTES_MAX: Final = 6 * 1024 * 1024
+#: Source: decisions, SQLite service: 1,000 statements a batch.
+BATCH_ENTRIES_MAX: Final = 1_000
 #: Source: contract 4.6, Key list pages default to 1000 keys and accept limits from 10 to 1000.
 KEY_PAGE_MIN: Final = 10
 KEY_PAGE_MAX: Final = 1_000

@@ -18,6 +18,7 @@ from tovuk_gateway.chain import App, Chain, Front, Metrics
 from tovuk_gateway.clients.control import ControlClient
 from tovuk_gateway.clients.kv import KvClient, Replica
 from tovuk_gateway.clients.metering import MeteringClient
+from tovuk_gateway.clients.sqlite import SqliteClient
 from tovuk_gateway.envelope import Envelope
 from tovuk_gateway.hot import Hot
 from tovuk_gateway.routes.context import Context
@@ -61,6 +62,8 @@ async def wired(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(metering.close)
         kv = KvClient([Replica(Channel(target, key, "kv")) for target in settings.kv_targets])
         stack.push_async_callback(kv.close)
+        sqlite = SqliteClient([Channel(target, key, "sqlite") for target in settings.sqlite_targets])
+        stack.push_async_callback(sqlite.close)
         envelope, metrics = Envelope(settings.public_url), Metrics()
         chain = Chain(ControlClient(control), SystemClock())
         stack.push_async_callback(chain.close)
@@ -75,6 +78,7 @@ async def wired(settings: Settings) -> AsyncIterator[Gateway]:
             ControlClient(control),
             MeteringClient(metering),
             kv,
+            sqlite,
             Gate(settings.bodies_bytes_max),
             settings.operator_contact,
         )

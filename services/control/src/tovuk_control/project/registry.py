@@ -35,7 +35,7 @@ KINDS: Final = {
 COUNTED_KINDS: Final = ("kv_namespace", "sqlite_database", "queue", "state_namespace", "service_binding")
 
 #: Services that keep resources and so have something to purge. A new owner adds its name.
-OWNERS: Final = ("kv",)
+OWNERS: Final = ("kv", "sqlite")
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 #: Words the routes use where a name may stand. Source: decisions, Names and ids.

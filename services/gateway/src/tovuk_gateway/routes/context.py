@@ -14,6 +14,7 @@ from tovuk_gateway.chain import Chain, Need
 from tovuk_gateway.clients.control import Caller, ControlClient, Service
 from tovuk_gateway.clients.kv import KvClient
 from tovuk_gateway.clients.metering import MeteringClient
+from tovuk_gateway.clients.sqlite import SqliteClient
 from tovuk_gateway.envelope import Answer, Envelope, ok
 from tovuk_gateway.errors import InvalidLimit, InvalidRequest, Unauthenticated
 from tovuk_gateway.paths import SLASH
@@ -57,6 +58,7 @@ class Context:
     control: ControlClient
     metering: MeteringClient
     kv: KvClient
+    sqlite: SqliteClient
     gate: Gate
     operator_contact: str
 

@@ -27,6 +27,7 @@ class Health:
             "control": [context.control.channel],
             "metering": [context.metering.channel],
             "kv": [replica.channel for replica in context.kv.replicas],
+            "sqlite": list(context.sqlite.channels),
         }
         self._last: tuple[float, dict[str, Reachable]] = (-_REMEMBERED_SECONDS, {})
 

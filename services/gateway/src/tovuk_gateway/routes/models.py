@@ -7,7 +7,7 @@ Answers are built as bytes where they are hot, so these models describe; they do
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 Capabilities = Annotated[dict[str, bool], Field(description="The 17 capabilities.", examples=[{"kv": True}])]
 Moment = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-06-03T12:00:00.000Z"])]
@@ -114,6 +114,14 @@ class ServiceDeleted(Hinted):
     service: ServiceDescription
 
 
+class DatabaseItem(Shape):
+    """A SQLite database."""
+
+    id: str
+    name: str
+    createdAt: Moment
+
+
 class NamespaceItem(Shape):
     """A KV namespace."""
 
@@ -142,7 +150,7 @@ class CapItem(Shape):
 class Resources(Hinted):
     """Every resource of a service, and the account's caps."""
 
-    sqliteDatabases: list[dict[str, Any]]
+    sqliteDatabases: list[DatabaseItem]
     kvNamespaces: list[NamespaceItem]
     queues: list[dict[str, Any]]
     cronTriggers: list[dict[str, Any]]
@@ -155,6 +163,97 @@ class NamespaceCreated(Resources):
     """The refreshed resources and the new namespace."""
 
     created: NamespaceItem
+
+
+class DatabaseCreated(Resources):
+    """The refreshed resources and the new database."""
+
+    created: DatabaseItem
+
+
+class DatabaseCreate(BaseModel):
+    """A database's name; upper case is customary."""
+
+    name: str = Field(examples=["DB"])
+
+
+class QueryStatement(BaseModel):
+    """One SQL statement. Values are null, numbers, strings, booleans, `{"base64": …}` and `{"real": "inf"}`."""
+
+    sql: str = Field(examples=["select * from users where id = ?"])
+    params: list[Any] | dict[str, Any] | None = Field(default=None, description="By position, or by name.")
+
+
+class Query(BaseModel):
+    """One statement as `sql` and `params`, or several as `statements`: one transaction, all or nothing."""
+
+    sql: str | None = None
+    params: list[Any] | dict[str, Any] | None = None
+    cursor: str | None = Field(default=None, description="From the page before, with the same sql and params.")
+    statements: list[QueryStatement] | None = None
+
+
+class QueryResult(Shape):
+    """What one statement gave."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    rowCount: int
+    rowsRead: int
+    rowsWritten: int
+    vmSteps: int
+    fullscanSteps: int
+    changes: int
+    lastInsertRowid: int
+
+
+class QueryTotals(Shape):
+    """What all statements of a batch did."""
+
+    statements: int
+    rowsRead: int
+    rowsWritten: int
+    vmSteps: int
+    fullscanSteps: int
+    changes: int
+
+
+class QueryFacts(Shape):
+    """What every answer to a query says of the run as a whole."""
+
+    rowsReadExact: bool
+    storageBytes: int
+    durationMs: float
+    nextActions: list[str]
+
+
+class SingleAnswer(QueryResult, QueryFacts):
+    """The answer to one statement; `cursor` leads to the next page."""
+
+    cursor: str | None
+
+
+class BatchAnswer(QueryFacts):
+    """The answer to several statements."""
+
+    results: list[QueryResult]
+    totals: QueryTotals
+
+
+class EstimateAnswer(Shape):
+    """How a statement would run; nothing was run or counted."""
+
+    estimate: bool
+    plan: list[str]
+    scans: bool
+    scannedTables: list[str]
+    estimatedRowsRead: int
+    rowsReadExact: bool
+    nextActions: list[str]
+
+
+class QueryAnswer(RootModel[SingleAnswer | BatchAnswer | EstimateAnswer]):
+    """The answer to `sql`, to `statements`, or to an estimate."""
 
 
 class NamespaceCreate(BaseModel):

@@ -5,6 +5,7 @@ from typing import Any
 
 from tovuk.kv.v1 import kv_pb2 as kv
 from tovuk.metering.v1 import metering_pb2 as metering
+from tovuk.sqlite.v1 import sqlite_pb2 as sqlite
 from tovuk_gateway.clients.control import Service
 from tovuk_gateway.routes.context import Context, embedded, moment
 from tovuk_kit.capabilities import CAPABILITIES
@@ -68,6 +69,11 @@ def namespace_item(namespace: kv.Namespace) -> dict[str, Any]:
     return {"id": namespace.id, "name": namespace.name, "createdAt": moment(namespace.created_at_ms)}
 
 
+def database_item(database: sqlite.Database) -> dict[str, Any]:
+    """A SQLite database among the resources."""
+    return {"id": database.id, "name": database.name, "createdAt": moment(database.created_at_ms)}
+
+
 def cap_item(cap: metering.Cap) -> dict[str, Any]:
     """A cap as it was set."""
     return {
@@ -110,14 +116,17 @@ class Snapshot:
 
     async def resources(self, account_id: str, service_id: str) -> dict[str, Any]:
         """Every resource of the service. Contract 4.4."""
-        namespaces, caps = await asyncio.gather(
-            self._context.kv.list_namespaces(service_id), self._context.metering.caps(account_id)
+        databases, namespaces, caps = await asyncio.gather(
+            self._context.sqlite.list_databases(service_id),
+            self._context.kv.list_namespaces(service_id),
+            self._context.metering.caps(account_id),
         )
-        return _resources(namespaces, caps)
+        return _resources(databases, namespaces, caps)
 
     async def overview(self, account_id: str, service: Service) -> dict[str, Any]:
         """Everything about the service. Contract 4.2."""
-        namespaces, usage, catalogue = await asyncio.gather(
+        databases, namespaces, usage, catalogue = await asyncio.gather(
+            self._context.sqlite.list_databases(service.id),
             self._context.kv.list_namespaces(service.id),
             self._context.metering.usage(account_id),
             self._context.metering.catalogue(),
@@ -125,7 +134,7 @@ class Snapshot:
         plans = embedded(catalogue.plans_json) or []
         return {
             "status": {"service": service_description(service), "latest_deploy": None, "latest_build_job": None},
-            "resources": _resources(namespaces, list(usage.caps)),
+            "resources": _resources(databases, namespaces, list(usage.caps)),
             "env": [],
             "domains": [],
             "capabilities": capabilities_of(service),
@@ -146,9 +155,11 @@ def _plan_name(plan: dict[str, Any]) -> Any:
     return plan.get("name", plan.get("key"))
 
 
-def _resources(namespaces: list[kv.Namespace], caps: list[metering.CapState]) -> dict[str, Any]:
+def _resources(
+    databases: list[sqlite.Database], namespaces: list[kv.Namespace], caps: list[metering.CapState]
+) -> dict[str, Any]:
     return {
-        "sqliteDatabases": [],
+        "sqliteDatabases": [database_item(database) for database in databases],
         "kvNamespaces": [namespace_item(namespace) for namespace in namespaces],
         "queues": [],
         "cronTriggers": [],

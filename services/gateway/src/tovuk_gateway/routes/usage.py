@@ -14,6 +14,7 @@ from tovuk_gateway.errors import (
     InvalidNotifyThreshold,
     InvalidPeriod,
     InvalidRequest,
+    RowsReadNotExact,
 )
 from tovuk_gateway.routes import contract, models
 from tovuk_gateway.routes.context import Context, body_object, embedded, moment, success
@@ -71,6 +72,7 @@ def router(context: Context) -> APIRouter:
             "invalid_cap_value",
             "invalid_notify_threshold",
             "cap_not_settled",
+            "rows_read_not_exact",
             "rate_limited",
             "outcome_unknown",
             *_BODY,
@@ -82,6 +84,8 @@ def router(context: Context) -> APIRouter:
         """In force when answered, everywhere. Setting the same cap again is harmless."""
         caller = await context.admit(request, Need.WRITE)
         content = await body_object(request)
+        if metric == "sqlite_rows_read" and not await context.sqlite.counts_rows_read():
+            raise RowsReadNotExact(metric=metric)
         cap = await context.metering.put_cap(
             caller.account_id,
             metric=metric,

@@ -1,0 +1,33 @@
+"""The statements of a `RunRequest`: a msgpack array.
+
+Parameters are null, 64-bit integers, floats, text or binary; positional ones are an array, named ones a map. Changing a
+field's order or type breaks the wire: the golden-bytes test guards it.
+"""
+
+from typing import Any
+
+import msgspec
+
+Value = None | int | float | str | bytes
+
+
+class Statement(msgspec.Struct, array_like=True, gc=False):
+    """One SQL statement with its parameters."""
+
+    sql: str
+    # msgspec knows no union of text and binary: what else msgpack can say is found when it is bound.
+    params: list[Any] | dict[str, Any]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Statement])
+
+
+def encode(statements: list[Statement]) -> bytes:
+    """The payload of a request."""
+    return _encoder.encode(statements)
+
+
+def decode(payload: bytes) -> list[Statement]:
+    """The statements of a request; msgspec.MsgspecError for anything else."""
+    return _decoder.decode(payload)

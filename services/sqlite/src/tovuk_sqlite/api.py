@@ -1,0 +1,89 @@
+"""gRPC: wire to domain and back, and nothing else."""
+
+# The wire names its methods.
+# ruff: noqa: N802
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import msgspec
+
+from tovuk.sqlite.v1 import sqlite_pb2 as wire
+from tovuk.sqlite.v1 import statements as payload
+from tovuk.sqlite.v1.sqlite_pb2_grpc import (
+    SqliteAdminServicer,
+    SqliteDataServicer,
+    add_SqliteAdminServicer_to_server,
+    add_SqliteDataServicer_to_server,
+)
+from tovuk_kit.server import Registration
+from tovuk_sqlite.database import Databases
+from tovuk_sqlite.directory import Target
+from tovuk_sqlite.errors import ParametersInvalid
+from tovuk_sqlite.lifecycle import Lifecycle
+from tovuk_sqlite.limits import CHUNK_BYTES
+from tovuk_sqlite.store.base import Database, Statement
+
+
+def registrations(databases: Databases, lifecycle: Lifecycle, *, rows_read_exact: bool) -> Sequence[Registration]:
+    """Both planes, to be added to a server."""
+    return (
+        partial(add_SqliteDataServicer_to_server, SqliteData(databases)),
+        partial(add_SqliteAdminServicer_to_server, SqliteAdmin(lifecycle, rows_read_exact=rows_read_exact)),
+    )
+
+
+class SqliteData(SqliteDataServicer):
+    """The data plane."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+
+    async def Run(self, request: wire.RunRequest, context: object) -> AsyncIterator[wire.RunReply]:
+        try:
+            statements = [Statement(sent.sql, sent.params) for sent in payload.decode(request.statements)]
+        except msgspec.MsgspecError as error:
+            raise ParametersInvalid(statement=0, reason="a value is no value of SQL") from error
+        target = _target(request.target)
+        if request.estimate:
+            body = await self._databases.estimate(target, statements[0])
+        else:
+            body = await self._databases.run(
+                target, request.plan, statements, batch=request.batch, cursor=request.cursor
+            )
+        for start in range(0, len(body), CHUNK_BYTES):
+            yield wire.RunReply(chunk=body[start : start + CHUNK_BYTES])
+
+
+class SqliteAdmin(SqliteAdminServicer):
+    """The admin plane."""
+
+    def __init__(self, lifecycle: Lifecycle, *, rows_read_exact: bool) -> None:
+        self._lifecycle = lifecycle
+        self._rows_read_exact = rows_read_exact
+
+    async def CreateDatabase(self, request: wire.CreateDatabaseRequest, context: object) -> wire.Database:
+        return _database(await self._lifecycle.create(request.account_id, request.service_id, request.name))
+
+    async def DeleteDatabase(self, request: wire.DeleteDatabaseRequest, context: object) -> wire.DeleteDatabaseReply:
+        return wire.DeleteDatabaseReply(id=(await self._lifecycle.delete(_target(request.target))).id)
+
+    async def ListDatabases(self, request: wire.ListDatabasesRequest, context: object) -> wire.ListDatabasesReply:
+        found = await self._lifecycle.list(request.service_id)
+        return wire.ListDatabasesReply(databases=[_database(database) for database in found])
+
+    async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
+        return wire.DescribeReply(rows_read_exact=self._rows_read_exact)
+
+
+def _target(target: wire.Target) -> Target:
+    return Target(target.account_id, target.service_id, target.database)
+
+
+def _database(database: Database) -> wire.Database:
+    return wire.Database(
+        id=database.id,
+        name=database.name,
+        service_id=database.service_id,
+        created_at_ms=database.created_at_ms,
+    )

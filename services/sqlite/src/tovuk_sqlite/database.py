@@ -1,0 +1,264 @@
+"""What a database guarantees: all statements of a request or none, durable when answered, metered to the row.
+
+A request that only reads runs on a reader, from one snapshot; one that writes runs with others that wait in one commit.
+Rows are reserved before and while it runs: it stops in the middle of a statement where none is left.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tovuk_kit.errors import InternalError, Outcome, StoreUnavailable, TovukError
+from tovuk_kit.leases import Meters
+from tovuk_sqlite import answer
+from tovuk_sqlite.calls import Call
+from tovuk_sqlite.cursor import Place, decode_cursor, encode_cursor
+from tovuk_sqlite.directory import Directory, Target
+from tovuk_sqlite.errors import BatchTooMany, CursorExpired, ResultTooLarge, StatementTooLong
+from tovuk_sqlite.files import Files
+from tovuk_sqlite.limits import (
+    BATCH_ENTRIES_MAX,
+    PAGE_BYTES_MAX,
+    PAGE_ENTRIES_MAX,
+    PARAMETER_ENTRIES_MAX,
+    PARAMETER_ENTRIES_MAX_ELSE,
+    QUERY_SECONDS_MAX,
+    STATEMENT_BYTES_MAX,
+)
+from tovuk_sqlite.room import STORAGE, Room
+from tovuk_sqlite.store.base import (
+    Bound,
+    Budget,
+    Database,
+    Exhausted,
+    Fenced,
+    NotARead,
+    Plan,
+    Reader,
+    Result,
+    Statement,
+)
+from tovuk_sqlite.store.catalog import SqliteCatalog
+from tovuk_sqlite.store.usage import FolderUsage
+from tovuk_sqlite.units import STORE, Units, extend_from_thread
+from tovuk_sqlite.writes import Write, Writes, Written
+
+#: How often a write that is set back is tried again before the store is given up.
+_ATTEMPTS_MAX = 50
+#: Steps of a full scan from which on advice is worth a look at the plan.
+_ADVICE_STEPS = 100
+_READS = ("select", "values", "explain", "with", "pragma")
+
+
+class Databases:
+    """The queries of all databases, metered."""
+
+    def __init__(self, catalog: SqliteCatalog, files: Files, usage: FolderUsage, meters: Meters) -> None:
+        self._catalog = catalog
+        self._files = files
+        self._usage = usage
+        self._meters = meters
+        self._loop = asyncio.get_running_loop()
+        self._writes = Writes(files, usage)
+        self.directory = Directory(catalog)
+        #: Commits of each database in this process: what a cursor's pages have in common.
+        self._commits: dict[str, int] = {}
+        self._incarnation = secrets.token_hex(8)
+
+    async def run(
+        self, target: Target, plan: str, statements: Sequence[Statement], *, batch: bool, cursor: str = ""
+    ) -> bytes:
+        """The answer as JSON. Raises what the request does wrong, and what the meters refuse."""
+        self._check(statements)
+        database = await self.directory.resolve(target)
+        began = time.monotonic()
+        state = f"{self._incarnation}.{database.generation}.{self._commits.get(database.id, 0)}"
+        place = Place(0, state)
+        if cursor:
+            place = decode_cursor(self._catalog.cursor_key, database.id, statements[0], cursor)
+            if place.state != state:
+                raise CursorExpired
+        call = Call()
+        reads = all(statement.sql.lstrip(" \t\r\n(;").lower().startswith(_READS) for statement in statements)
+        try:
+            try:
+                if not reads:
+                    raise NotARead
+                results = await self._read(database, plan, statements, call, place.rows)
+                size = self._usage.size(database)
+            except NotARead:
+                written = await self._write(database, plan, statements, call, began)
+                results, size = written.results, written.storage_bytes
+        except asyncio.CancelledError:
+            call.leave()
+            raise
+        return await self._answer(database, statements, results, size, began, place, batch=batch)
+
+    async def estimate(self, target: Target, statement: Statement) -> bytes:
+        """How a statement would run, as JSON; it is not run, and nothing is counted."""
+        self._check([statement])
+        database = await self.directory.resolve(target)
+        return answer.estimate(await self._plan(database, statement), exact=self._files.engine.rows_read_exact)
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        await self._writes.close()
+
+    async def _read(
+        self, database: Database, plan: str, statements: Sequence[Statement], call: Call, skip_rows: int
+    ) -> list[Result]:
+        units = Units(self._meters, database.account_id, "sqlite_rows_read")
+        await units.begin()
+        budget = self._budget(plan, units, None, time.monotonic(), skip_rows)
+        used = 0
+
+        def job(reader: Reader) -> list[Result]:
+            with call.on(reader):
+                return reader.run(statements, budget)
+
+        try:
+            results = await self._files.reading(database, job)
+            used = sum(result.rows_read for result in results)
+            return results
+        except Exhausted as exhausted:
+            used = exhausted.rows_read
+            raise _refused(units) from exhausted
+        finally:
+            units.count(database, used)
+
+    async def _write(
+        self, database: Database, plan: str, statements: Sequence[Statement], call: Call, began: float
+    ) -> Written:
+        await self._catalog.mark(database)
+        for _ in range(_ATTEMPTS_MAX):
+            room = Room(self._usage, self._meters, database, plan)
+            read = Units(self._meters, database.account_id, "sqlite_rows_read")
+            written = Units(self._meters, database.account_id, "sqlite_rows_written")
+            try:
+                await read.begin()
+                await written.begin()
+                await room.begin()
+                return await self._attempt(database, plan, statements, call, began, room, read, written)
+            except Fenced:
+                for epoch in self._usage.fence_of_commits.dead(written.epochs):
+                    await self._meters.fenced(STORE, epoch)
+            finally:
+                room.end()
+                read.give_back()
+                written.give_back()
+        raise StoreUnavailable(retry_after_ms=1_000)
+
+    async def _attempt(
+        self,
+        database: Database,
+        plan: str,
+        statements: Sequence[Statement],
+        call: Call,
+        began: float,
+        room: Room,
+        read: Units,
+        written: Units,
+    ) -> Written:
+        while True:
+            budget = self._budget(plan, read, written, began, 0)
+            write = Write(statements, budget, written, room, call, self._loop.create_future())
+            running = asyncio.ensure_future(self._writes.run(database, write))
+            try:
+                done = await asyncio.shield(running)
+            except asyncio.CancelledError:
+                # It may be committing: what it did is to be charged, whoever hears of it.
+                call.leave()
+                self._settle(database, written, read, await asyncio.wait_for(running, None))
+                raise
+            except Exhausted as exhausted:
+                if exhausted.bound is not Bound.FILE_BYTES:
+                    read.count(database, exhausted.rows_read)
+                    raise _refused(read if exhausted.bound is Bound.ROWS_READ else written) from exhausted
+                await room.grow()
+            except TovukError as error:
+                if error.outcome is Outcome.UNKNOWN:
+                    written.spend(written.held)
+                raise
+            else:
+                self._settle(database, written, read, done)
+                return done
+
+    def _settle(self, database: Database, written: Units, read: Units, done: Written) -> None:
+        self._commits[database.id] = self._commits.get(database.id, 0) + 1
+        written.spend(done.rows_written)
+        read.count(database, done.rows_read)
+        self._meters.level_changed(STORE, database.account_id, STORAGE)
+
+    def _budget(self, plan: str, read: Units, written: Units | None, began: float, skip_rows: int) -> Budget:
+        ends_at_s = began + QUERY_SECONDS_MAX
+
+        def more(bound: Bound, used: int) -> int:
+            units = read if bound is Bound.ROWS_READ or written is None else written
+            return extend_from_thread(units, used, self._loop, ends_at_s - time.monotonic())
+
+        return Budget(
+            rows_read=read.held,
+            rows_written=0 if written is None else written.held,
+            more=more,
+            file_bytes=0,
+            ends_at_s=ends_at_s,
+            result_rows=PAGE_ENTRIES_MAX,
+            result_bytes=PAGE_BYTES_MAX,
+            params=PARAMETER_ENTRIES_MAX.get(plan, PARAMETER_ENTRIES_MAX_ELSE),
+            skip_rows=skip_rows,
+        )
+
+    async def _plan(self, database: Database, statement: Statement) -> Plan:
+        return await self._files.reading(database, lambda reader: reader.plan(statement))
+
+    async def _answer(
+        self,
+        database: Database,
+        statements: Sequence[Statement],
+        results: list[Result],
+        size: int,
+        began: float,
+        place: Place,
+        *,
+        batch: bool,
+    ) -> bytes:
+        actions: list[str] = []
+        for statement, result in zip(statements, results, strict=True):
+            if result.fullscan_steps >= _ADVICE_STEPS and len(actions) < 3:
+                actions += answer.advice(statement, await self._plan(database, statement))
+        facts: dict[str, Any] = {
+            "rowsReadExact": self._files.engine.rows_read_exact,
+            "storageBytes": size,
+            "durationMs": round((time.monotonic() - began) * 1000, 3),
+            "nextActions": actions,
+        }
+        if batch:
+            check_pages(results)
+            return answer.batch(results, facts)
+        cursor = None
+        if results[0].more:
+            then = Place(place.rows + results[0].row_count, place.state)
+            cursor = encode_cursor(self._catalog.cursor_key, database.id, statements[0], then)
+            actions.append("Send the same statement with this cursor for the next page.")
+        return answer.single(results[0], {"cursor": cursor, **facts})
+
+    @staticmethod
+    def _check(statements: Sequence[Statement]) -> None:
+        if not 1 <= len(statements) <= BATCH_ENTRIES_MAX:
+            raise BatchTooMany(limit=BATCH_ENTRIES_MAX)
+        for index, statement in enumerate(statements):
+            if len(statement.sql.encode()) > STATEMENT_BYTES_MAX:
+                raise StatementTooLong(statement=index, limit_bytes=STATEMENT_BYTES_MAX)
+
+
+def _refused(units: Units) -> TovukError:
+    return units.refusal or InternalError()
+
+
+def check_pages(results: Sequence[Result]) -> None:
+    """A batch has no cursors. Raises ResultTooLarge where a result does not fit a page."""
+    for index, result in enumerate(results):
+        if result.more:
+            raise ResultTooLarge(statement=index, limit_rows=PAGE_ENTRIES_MAX, limit_bytes=PAGE_BYTES_MAX)

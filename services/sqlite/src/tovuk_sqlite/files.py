@@ -1,0 +1,137 @@
+"""The files that are open: a few readers and one writer each, and the files used longest ago closed for new ones."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tovuk_sqlite.crew import Crew
+from tovuk_sqlite.limits import CHECKPOINT_BYTES, OPEN_ENTRIES_MAX, READS_CONCURRENT_MAX
+from tovuk_sqlite.store import generation
+from tovuk_sqlite.store.base import Database, Engine, Reader, Writer
+
+T = TypeVar("T")
+
+
+class _Open:
+    """One generation's connections. A lane of the crew has each of them to itself."""
+
+    __slots__ = ("path", "readers", "running", "writer")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.readers: list[Reader] = []
+        self.writer: Writer | None = None
+        self.running = 0
+
+    def close(self) -> None:
+        for reader in self.readers:
+            reader.close()
+        if self.writer is not None:
+            self.writer.checkpoint()
+            self.writer.close()
+
+
+class Files:
+    """Connections to the databases of one data folder, used on the crew's threads."""
+
+    def __init__(self, engine: Engine, crew: Crew, data_dir: Path) -> None:
+        self.engine = engine
+        self._crew = crew
+        self._data_dir = data_dir
+        self._open: OrderedDict[tuple[str, int], _Open] = OrderedDict()
+        self._idle = asyncio.Condition()
+
+    async def create(self, database: Database) -> int:
+        """Make the database's file; its bytes."""
+        return await asyncio.to_thread(self.engine.create, generation.path(self._data_dir, database))
+
+    async def reading(self, database: Database, job: Callable[[Reader], T]) -> T:
+        """Run a job with a reader of the file, beside others."""
+
+        def work(file: _Open) -> T:
+            reader = file.readers.pop() if file.readers else self.engine.open_reader(file.path)
+            try:
+                return job(reader)
+            finally:
+                file.readers.append(reader)
+
+        return await self._run(database, "read", READS_CONCURRENT_MAX, work)
+
+    async def writing(self, database: Database, job: Callable[[Writer], T]) -> T:
+        """Run a job with the writer of the file, alone."""
+
+        def work(file: _Open) -> T:
+            if file.writer is None:
+                file.writer = self.engine.open_writer(file.path)
+            return job(file.writer)
+
+        return await self._run(database, "write", 1, work)
+
+    async def checkpoint(self) -> None:
+        """Copy back the WALs that have grown."""
+        for key, file in list(self._open.items()):
+            wal = file.path.with_name(f"{file.path.name}-wal")
+            if wal.exists() and wal.stat().st_size > CHECKPOINT_BYTES and file.writer is not None:
+                writer = file.writer
+                account = f"upkeep/{key[0]}"
+                file.running += 1
+                try:
+                    await self._crew.run(account, ("checkpoint", key), 1, writer.checkpoint)
+                finally:
+                    await self._let_go(file)
+
+    async def close_database(self, database_id: str) -> None:
+        """Wait for what runs on any of its generations, and let go of them."""
+        async with self._idle:
+            for key in [key for key in self._open if key[0] == database_id]:
+                file = self._open[key]
+                await self._idle.wait_for(partial(_is_idle, file))
+                self._open.pop(key, None)
+                await asyncio.to_thread(file.close)
+
+    async def remove(self, database_id: str) -> None:
+        """Remove every generation's file."""
+        await self.close_database(database_id)
+        await asyncio.to_thread(generation.remove, self._data_dir, database_id)
+
+    async def close(self) -> None:
+        """Let go of every file."""
+        for database_id, _ in list(self._open):
+            await self.close_database(database_id)
+
+    async def _run(self, database: Database, kind: str, lane_max: int, work: Callable[[_Open], T]) -> T:
+        key = (database.id, database.generation)
+        file = self._open.get(key)
+        if file is None:
+            file = self._open[key] = _Open(generation.path(self._data_dir, database))
+        self._open.move_to_end(key)
+        file.running += 1
+
+        def job() -> T:
+            return work(file)
+
+        running = asyncio.ensure_future(self._crew.run(database.account_id, (kind, key), lane_max, job))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if not running.done():
+                running.cancel()
+            raise
+        finally:
+            await self._let_go(file)
+
+    async def _let_go(self, file: _Open) -> None:
+        file.running -= 1
+        async with self._idle:
+            self._idle.notify_all()
+        for key, other in list(self._open.items())[: max(0, len(self._open) - OPEN_ENTRIES_MAX)]:
+            if not other.running:
+                del self._open[key]
+                await asyncio.to_thread(other.close)
+
+
+def _is_idle(file: _Open) -> bool:
+    return not file.running

@@ -1,0 +1,46 @@
+"""The limits of SQLite databases, a unit in every name. Source unless said otherwise: decisions.md, SQLite service."""
+
+from typing import Final
+
+_MIB_BYTES: Final = 1024 * 1024
+
+#: Bytes of one statement: 100 KB.
+STATEMENT_BYTES_MAX: Final = 100_000
+#: How long a query or batch may take; the published client gives up after 30 s.
+QUERY_SECONDS_MAX: Final = 25
+#: Statements of one batch.
+BATCH_ENTRIES_MAX: Final = 1_000
+#: Rows and bytes of JSON of one page of a result.
+PAGE_ENTRIES_MAX: Final = 10_000
+PAGE_BYTES_MAX: Final = 10 * _MIB_BYTES
+#: Parameters of one statement, by plan.
+PARAMETER_ENTRIES_MAX: Final = {"free": 100}
+PARAMETER_ENTRIES_MAX_ELSE: Final = 32_766
+#: Bytes of one database's file, by plan. Source: the price book, sqliteDatabaseMib.
+DATABASE_BYTES_MAX: Final = {"free": 500 * _MIB_BYTES, "pro": 9_536 * _MIB_BYTES, "self_hosted": 9_536 * _MIB_BYTES}
+#: Bytes of one value and of one row. Source: own choice; a larger one fits no request's body.
+VALUE_BYTES_MAX: Final = 4 * _MIB_BYTES
+
+#: Bytes of a chunk of an answer on the wire.
+CHUNK_BYTES: Final = 256 * 1024
+#: Queries of one database that read at once.
+READS_CONCURRENT_MAX: Final = 2
+#: Queries of one account that wait; beyond, more waiting helps nobody.
+CALLS_WAITING_MAX: Final = 1_000
+#: Writes that one commit may make durable, and the time after which it is made.
+GROUP_WRITES_MAX: Final = 64
+GROUP_SECONDS_MAX: Final = 0.02
+#: Files that are open at once; the one used longest ago is closed for the next.
+OPEN_ENTRIES_MAX: Final = 128
+#: Databases the cache of lookups holds.
+DATABASE_CACHE_ENTRIES_MAX: Final = 10_000
+#: Pages of the WAL after which it is copied back.
+CHECKPOINT_BYTES: Final = 4 * _MIB_BYTES
+#: Units of rows that a run reserves first; each time they do not suffice it reserves eight times as many.
+FIRST_UNIT_ENTRIES: Final = 1_000
+#: What is reserved where no limit binds.
+UNLIMITED_ENTRIES: Final = 2**40
+#: Bytes a run that writes may grow its file by at first, where a limit on bytes binds.
+FIRST_ROOM_BYTES: Final = _MIB_BYTES
+#: A page of a file: what it grows by.
+PAGE_BYTES: Final = 4096

@@ -1,0 +1,79 @@
+"""Room for a database to grow: what its plan allows one file, and what the account's level leaves."""
+
+from tovuk_kit.errors import TovukError
+from tovuk_kit.leases import Meters, PaymentRequired, UsageCapReached
+from tovuk_kit.meters import MeterName
+from tovuk_kit.usage import UNLIMITED
+from tovuk_sqlite.errors import DatabaseFull
+from tovuk_sqlite.limits import DATABASE_BYTES_MAX, FIRST_ROOM_BYTES, PAGE_BYTES
+from tovuk_sqlite.store.base import Database
+from tovuk_sqlite.store.usage import FolderUsage
+from tovuk_sqlite.units import STORE
+
+STORAGE: MeterName = "sqlite_storage_bytes"
+
+
+class Room:
+    """What one write may add to its file. Nothing is held until `begin`; `end` gives it back."""
+
+    def __init__(self, usage: FolderUsage, meters: Meters, database: Database, plan: str) -> None:
+        self._usage = usage
+        self._meters = meters
+        self._database = database
+        self._plan = plan
+        #: The most bytes the file may have at all.
+        self.file_bytes_max = DATABASE_BYTES_MAX.get(plan, DATABASE_BYTES_MAX["free"])
+        #: Bytes it may grow by.
+        self.bytes = 0
+        self._wanted = FIRST_ROOM_BYTES
+        self._held = 0
+        self._refusal: TovukError | None = None
+
+    async def begin(self) -> None:
+        """Hold some room, all that is left where that is little. Raises what Meters.make_room raises but refusals."""
+        account_id = self._database.account_id
+        if self._usage.allowance(account_id) < UNLIMITED // 2 and self._free() < self._wanted:
+            await self._ask()
+        free = self._free()
+        if free > UNLIMITED // 2:
+            self.bytes = self.file_bytes_max
+            return
+        self.bytes = max(0, min(free, max(self._wanted, free // 4), self.file_bytes_max))
+        self._held = self.bytes
+        self._usage.held[account_id] += self._held
+
+    async def _ask(self) -> None:
+        """Raise the allowance by what is wanted, or by as many pages as the limit leaves."""
+        account_id = self._database.account_id
+        taken = self._usage.account_bytes(account_id) + self._usage.held[account_id]
+        step = self._wanted
+        while step >= PAGE_BYTES:
+            try:
+                await self._meters.make_room(STORE, account_id, STORAGE, taken + step)
+            except (UsageCapReached, PaymentRequired) as refusal:
+                self._refusal = refusal
+            else:
+                taken += step
+                if self._refusal is None:
+                    return
+            step //= 2
+
+    async def grow(self) -> None:
+        """The room did not suffice: hold more. Raises DatabaseFull, UsageCapReached, PaymentRequired, …"""
+        if self._usage.size(self._database) + self.bytes >= self.file_bytes_max:
+            raise DatabaseFull(plan=self._plan, limit_bytes=self.file_bytes_max)
+        if self._refusal is not None:
+            raise self._refusal
+        self.end()
+        self._wanted *= 8
+        await self.begin()
+
+    def end(self) -> None:
+        """Give back what is held."""
+        self._usage.held[self._database.account_id] -= self._held
+        self._held = 0
+
+    def _free(self) -> int:
+        account_id = self._database.account_id
+        taken = self._usage.account_bytes(account_id) + self._usage.held[account_id]
+        return self._usage.allowance(account_id) - taken

@@ -1,0 +1,139 @@
+"""The catalog of databases, a SQLite file whose lock makes the data folder this process's."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import apsw
+
+from tovuk_kit.migrations import load
+from tovuk_kit.sqlite import SqliteFile
+from tovuk_sqlite.store.base import Database, NameTaken, Tombstoned
+
+_COLUMNS: Final = "id, name, service_id, account_id, created_at_ms, generation"
+
+
+class SqliteCatalog:
+    """The Catalog of one data folder."""
+
+    def __init__(self, file: SqliteFile, store_id: str, cursor_key: bytes) -> None:
+        self.file = file
+        #: The store's name at metering, unique for ever.
+        self.store_name = f"sqlite/{store_id}/0"
+        #: Signs cursors.
+        self.cursor_key = cursor_key
+        self._marked: set[str] = set()
+
+    @classmethod
+    async def open(cls, data_dir: Path) -> Self:
+        """Open or create it. Raises what SqliteFile.open raises."""
+        file = SqliteFile.open(data_dir / "catalog.sqlite", migrations=load("tovuk_sqlite.store"))
+        identity = {"store_id": secrets.token_hex(16), "cursor_key": secrets.token_bytes(32)}
+
+        def work(connection: apsw.Connection) -> tuple[str, bytes]:
+            connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", list(identity.items()))
+            rows: list[Any] = connection.execute("SELECT name, value FROM meta").fetchall()
+            meta = dict(rows)
+            return meta["store_id"], meta["cursor_key"]
+
+        return cls(file, *await file.write(work))
+
+    async def create(self, database: Database, storage_bytes: int) -> None:
+        def work(connection: apsw.Connection) -> None:
+            sql = "SELECT 1 FROM tombstone WHERE service_id = ?"
+            if connection.execute(sql, (database.service_id,)).get is not None:
+                raise Tombstoned
+            sql = "SELECT id FROM database WHERE service_id = ? AND name = ? AND dropped = 0"
+            if connection.execute(sql, (database.service_id, database.name)).get not in (None, database.id):
+                raise NameTaken
+            connection.execute(
+                f"INSERT INTO database ({_COLUMNS}, storage_bytes) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO NOTHING",
+                (
+                    database.id,
+                    database.name,
+                    database.service_id,
+                    database.account_id,
+                    database.created_at_ms,
+                    database.generation,
+                    storage_bytes,
+                ),
+            )
+
+        await self.file.write(work)
+
+    async def find(self, service_id: str, ref: str) -> Database | None:
+        sql = f"SELECT {_COLUMNS} FROM database WHERE service_id = ? AND (id = ? OR name = ?) AND dropped = 0"
+        row: Any = self.file.read(lambda connection: connection.execute(sql, (service_id, ref, ref)).fetchone())
+        return None if row is None else Database(*row)
+
+    async def databases(self, service_id: str) -> list[Database]:
+        sql = f"SELECT {_COLUMNS} FROM database WHERE service_id = ? AND dropped = 0 ORDER BY name"
+        return self._listed(sql, (service_id,))
+
+    async def drop(self, database: Database) -> None:
+        await self._run("UPDATE database SET dropped = 1 WHERE id = ?", database.id)
+
+    async def dropped(self) -> list[Database]:
+        return self._listed(f"SELECT {_COLUMNS} FROM database WHERE dropped = 1", ())
+
+    async def forget(self, database: Database) -> None:
+        def work(connection: apsw.Connection) -> None:
+            connection.execute("DELETE FROM mark WHERE database_id = ?", (database.id,))
+            connection.execute("DELETE FROM database WHERE id = ? AND dropped = 1", (database.id,))
+
+        await self.file.write(work, essential=True)
+        self._marked.discard(database.id)
+
+    async def entomb(self, service_id: str) -> list[Database]:
+        await self._run("INSERT OR IGNORE INTO tombstone VALUES (?)", service_id)
+        return await self.databases(service_id)
+
+    async def mark(self, database: Database) -> None:
+        if database.id not in self._marked:
+            await self._run("INSERT OR IGNORE INTO mark VALUES (?)", database.id)
+            self._marked.add(database.id)
+
+    def marked(self) -> list[Database]:
+        """The databases that are marked, dropped ones included."""
+        return self._listed(f"SELECT {_COLUMNS} FROM database JOIN mark ON database_id = id", ())
+
+    def sizes(self) -> list[tuple[str, str, str, int]]:
+        """(account, service, database, bytes) of every database that is not dropped."""
+        sql = "SELECT account_id, service_id, id, storage_bytes FROM database WHERE dropped = 0"
+
+        def work(connection: apsw.Connection) -> list[Any]:
+            return connection.execute(sql).fetchall()
+
+        return self.file.read(work)
+
+    async def unmark(self, sizes: Sequence[tuple[str, int]]) -> None:
+        """These databases' files hold no usage rows and have these bytes."""
+
+        def work(connection: apsw.Connection) -> None:
+            for database_id, size in sizes:
+                connection.execute("UPDATE database SET storage_bytes = ? WHERE id = ?", (size, database_id))
+                connection.execute("DELETE FROM mark WHERE database_id = ?", (database_id,))
+
+        await self.file.write(work, essential=True)
+        self._marked.difference_update(database_id for database_id, _ in sizes)
+
+    async def check(self) -> None:
+        """Whether the catalog answers; raises StoreUnavailable."""
+        self.file.read(lambda connection: connection.execute("SELECT 1").get)
+
+    async def close(self) -> None:
+        await self.file.close()
+
+    def _listed(self, sql: str, params: tuple[str, ...]) -> list[Database]:
+        work: Callable[[apsw.Connection], list[Database]] = lambda connection: [  # noqa: E731
+            Database(*row) for row in connection.execute(sql, params)
+        ]
+        return self.file.read(work)
+
+    async def _run(self, sql: str, *params: str) -> None:
+        def work(connection: apsw.Connection) -> None:
+            connection.execute(sql, params)
+
+        await self.file.write(work, essential=True)

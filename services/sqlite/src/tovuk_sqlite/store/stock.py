@@ -1,0 +1,480 @@
+"""The engine of stock SQLite: exact in rows written by tables, not in rows read, for which no stock build has counters.
+
+Hot path: a prepared statement runs in some 10 µs. Rows written are counted by the preupdate hook, one for each row of a
+table; rows read are the steps of full scans or the rows of the result, whichever is more.
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from tovuk_kit.errors import Outcome, StoreUnavailable, TovukError
+from tovuk_kit.sqlite import SQLITE_VERSION_MIN, SqliteTooOld
+from tovuk_kit.sqlite_errors import is_fault, translated
+from tovuk_sqlite.errors import (
+    ParametersInvalid,
+    QueryInterrupted,
+    QueryTooSlow,
+    ResultTooLarge,
+    SeveralStatements,
+    SqlConstraint,
+    SqlFailed,
+    SqlSyntax,
+    StatementDenied,
+    StatementEmpty,
+    TextInvalid,
+    TooManyParameters,
+)
+from tovuk_sqlite.limits import QUERY_SECONDS_MAX, STATEMENT_BYTES_MAX, VALUE_BYTES_MAX
+from tovuk_sqlite.store.base import (
+    Bound,
+    Budget,
+    Charge,
+    Exhausted,
+    NotARead,
+    Plan,
+    Reader,
+    Result,
+    Statement,
+    Writer,
+)
+from tovuk_sqlite.store.guard import CREATE_VISIBLE_SCHEMA, Guard, visible
+from tovuk_sqlite.store.rows import Page
+
+#: Steps of the virtual machine between two looks at the budget; some tenths of a millisecond.
+_LOOK_STEPS: Final = 5_000
+_SHRINK_PAGES: Final = 256
+
+_LIMITS: Final = {
+    apsw.SQLITE_LIMIT_LENGTH: VALUE_BYTES_MAX,
+    # The view's name may be longer than what it replaces.
+    apsw.SQLITE_LIMIT_SQL_LENGTH: 2 * STATEMENT_BYTES_MAX,
+    apsw.SQLITE_LIMIT_ATTACHED: 0,
+    apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 100,
+    apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
+    apsw.SQLITE_LIMIT_FUNCTION_ARG: 127,
+}
+_CONFIG: Final = (
+    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0),
+)
+_PRAGMAS: Final = (
+    "synchronous = FULL",
+    "fullfsync = ON",
+    "checkpoint_fullfsync = ON",
+    "wal_autocheckpoint = 0",
+    "mmap_size = 0",
+    "cache_size = -4096",
+    # Sorting a table larger than memory must not need its size in memory; the files have no names.
+    "temp_store = FILE",
+    "foreign_keys = ON",
+)
+_CREATE: Final = (
+    "auto_vacuum = INCREMENTAL",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+)
+_USED: Final = (
+    "CREATE TABLE IF NOT EXISTS _tovuk_used (store TEXT NOT NULL, epoch INTEGER NOT NULL, lease INTEGER NOT NULL,"
+    " units INTEGER NOT NULL, PRIMARY KEY (store, epoch, lease)) STRICT, WITHOUT ROWID"
+)
+_FOREIGN_NAMES: Final = (
+    r"SELECT count(*) FROM main.sqlite_schema WHERE name LIKE '\_tovuk%' ESCAPE '\' AND name <> '_tovuk_used'"
+)
+_CHARGE: Final = (
+    "INSERT INTO _tovuk_used VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (store, epoch, lease) DO UPDATE SET units = units + excluded.units RETURNING units"
+)
+_SYNTAX: Final = re.compile(r"syntax error|incomplete input|unrecognized token|unterminated")
+_BLANK: Final = re.compile(r"(?>\s|;|--[^\n]*|/\*.*?(?:\*/|\Z))*", re.DOTALL)
+_CONSTRAINTS: Final = {
+    apsw.SQLITE_CONSTRAINT_UNIQUE: "unique",
+    apsw.SQLITE_CONSTRAINT_PRIMARYKEY: "primary_key",
+    apsw.SQLITE_CONSTRAINT_ROWID: "primary_key",
+    apsw.SQLITE_CONSTRAINT_NOTNULL: "not_null",
+    apsw.SQLITE_CONSTRAINT_FOREIGNKEY: "foreign_key",
+    apsw.SQLITE_CONSTRAINT_CHECK: "check",
+    apsw.SQLITE_CONSTRAINT_TRIGGER: "trigger",
+    apsw.SQLITE_CONSTRAINT_DATATYPE: "datatype",
+}
+
+
+class StockEngine:
+    """The Engine of apsw's own SQLite."""
+
+    rows_read_exact = False
+
+    def __init__(self) -> None:
+        """Raises SqliteTooOld."""
+        if tuple(map(int, apsw.sqlite_lib_version().split("."))) < SQLITE_VERSION_MIN:
+            raise SqliteTooOld(f"SQLite {apsw.sqlite_lib_version()} lies below {SQLITE_VERSION_MIN}")
+
+    def create(self, path: Path) -> int:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _faults(), contextlib.closing(apsw.Connection(str(path))) as connection:
+            for pragma in _CREATE:
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+            connection.execute(_USED)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            size = int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
+        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+            _sync(folder)
+        return size
+
+    def open_reader(self, path: Path) -> Reader:
+        return _Connection(path, writes=False)
+
+    def open_writer(self, path: Path) -> Writer:
+        return _Connection(path, writes=True)
+
+
+class _Connection:
+    """A reader, or the writer, of one file."""
+
+    def __init__(self, path: Path, *, writes: bool) -> None:
+        self._guard = Guard()
+        self._stop: TovukError | Exhausted | None = None
+        self._budget: Budget | None = None
+        self._interrupted = False
+        self._running = False
+        self._written = self._read = 0
+        self._rows_read = self._rows_written = 0
+        self._steps = self._scanned = 0
+        self._text = ""
+        self._first = ""
+        self._columns: tuple[str, ...] = ()
+        self._readonly = True
+        self._writes = writes
+        with _faults():
+            self._sql = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=128)
+            self._sql.set_busy_timeout(5_000)
+            for pragma in _PRAGMAS:
+                self._own(f"PRAGMA {pragma}")
+            self._own(CREATE_VISIBLE_SCHEMA)
+            if not writes:
+                self._own("PRAGMA query_only = ON")
+            for option, value in _CONFIG:
+                self._sql.config(option, value)
+            for limit, bound in _LIMITS.items():
+                self._sql.limit(limit, bound)
+        self._page_bytes = int(self._own("PRAGMA page_size")[0][0])
+        self._sql.authorizer = self._guard
+        self._sql.set_progress_handler(self._look, _LOOK_STEPS)
+        self._sql.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._profile)
+        if writes:
+            self._sql.preupdate_hook(self._count)
+
+    # Tenant SQL.
+
+    def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
+        self._budget, self._stop, self._interrupted, self._written = budget, None, False, 0
+        self._rows_read, self._rows_written, self._read = budget.rows_read, budget.rows_written, 0
+        self._own("SAVEPOINT run" if self._writes else "BEGIN")
+        if self._writes:
+            self._own(f"PRAGMA max_page_count = {max(1, budget.file_bytes // self._page_bytes)}")
+        self._running = True
+        try:
+            results = self._run_all(statements, budget)
+        except BaseException:
+            self._running = False
+            if self._sql.in_transaction:
+                self._own("ROLLBACK TO run" if self._writes else "ROLLBACK")
+                if self._writes:
+                    self._own("RELEASE run")
+            raise
+        self._running = False
+        self._own("RELEASE run" if self._writes else "COMMIT")
+        return results
+
+    def _run_all(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
+        results: list[Result] = []
+        read = written = 0
+        for index, statement in enumerate(statements):
+            result = self._run_one(index, statement, budget)
+            results.append(result)
+            read += result.rows_read
+            written += result.rows_written
+            self._read = read
+            while read > self._rows_read:
+                self._extend(Bound.ROWS_READ, read)
+            while written > self._rows_written:
+                self._extend(Bound.ROWS_WRITTEN, written)
+        return results
+
+    def _extend(self, bound: Bound, used: int) -> None:
+        """Raises Exhausted when there is no more."""
+        assert self._budget is not None
+        more = self._budget.more(bound, used)
+        if more <= 0:
+            raise Exhausted(bound, min(self._read + self._scanned, self._rows_read))
+        if bound is Bound.ROWS_READ:
+            self._rows_read += more
+        else:
+            self._rows_written += more
+
+    def _run_one(self, index: int, statement: Statement, budget: Budget) -> Result:
+        params = self._checked(index, statement, budget)
+        skip = budget.skip_rows
+        page = Page(budget.result_rows, budget.result_bytes)
+        written_before, changes_before = self._written, self._sql.total_changes()
+        self._steps = self._scanned = 0
+        self._columns, self._first, self._text = (), "", visible(statement.sql)
+        self._guard.begin()
+        cursor = self._sql.cursor()
+        cursor.exec_trace = self._started
+        try:
+            if time.monotonic() > budget.ends_at_s:
+                raise QueryTooSlow(limit_seconds=QUERY_SECONDS_MAX)
+            for row in cursor.execute(self._text, params):
+                if skip:
+                    skip -= 1
+                elif not page.add(row):
+                    if self._readonly:
+                        break
+                    raise ResultTooLarge(
+                        statement=index, limit_rows=budget.result_rows, limit_bytes=budget.result_bytes
+                    )
+        except Exception as error:  # everything is told as the fact it is
+            self._guard.on = False
+            raise self._told(index, error) from error
+        finally:
+            self._guard.on = False
+            cursor.close(True)
+        if self._guard.changes_schema and self._own(_FOREIGN_NAMES)[0][0]:
+            # The authorizer is not told the name a table is altered to.
+            raise StatementDenied(statement=index, detail="names that begin with _tovuk are the platform's")
+        changes = self._sql.total_changes() - changes_before
+        return Result(
+            self._columns,
+            page.json(),
+            page.count,
+            max(self._scanned, page.count + budget.skip_rows),
+            self._written - written_before,
+            self._steps,
+            self._scanned,
+            changes,
+            self._sql.last_insert_rowid() if changes else 0,
+            page.full,
+        )
+
+    def _checked(self, index: int, statement: Statement, budget: Budget) -> Any:
+        if _BLANK.fullmatch(statement.sql):
+            raise StatementEmpty(statement=index)
+        if len(statement.params) > budget.params:
+            raise TooManyParameters(statement=index, limit=budget.params)
+        if isinstance(statement.params, Mapping):
+            return dict(statement.params)
+        return tuple(statement.params)
+
+    def _started(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        """Called before a statement's first step."""
+        if self._first:
+            # A comment after the statement is a statement to apsw.
+            return _BLANK.fullmatch(sql) is not None
+        self._first = sql
+        self._columns = tuple(name for name, _ in cursor.get_description())
+        self._readonly = cursor.is_readonly
+        rest = self._text[len(sql) :]
+        if not _BLANK.fullmatch(rest):
+            self._stop = SeveralStatements()
+            return False
+        if not self._writes and not cursor.is_readonly:
+            raise NotARead
+        return True
+
+    def _look(self) -> bool:
+        """Whether the statement has to end; called every few thousand steps."""
+        budget = self._budget
+        if not self._running or budget is None:
+            return False
+        if self._interrupted:
+            self._stop = QueryInterrupted(retry_after_ms=1_000)
+        elif time.monotonic() > budget.ends_at_s:
+            self._stop = QueryTooSlow(limit_seconds=QUERY_SECONDS_MAX)
+        try:
+            while self._written > self._rows_written:
+                self._extend(Bound.ROWS_WRITTEN, self._written)
+        except Exhausted as exhausted:
+            self._stop = exhausted
+        return self._stop is not None
+
+    def _count(self, _update: apsw.PreUpdate) -> None:
+        if self._running:
+            self._written += 1
+
+    def _profile(self, event: dict[str, Any]) -> None:
+        status = event["stmt_status"]
+        self._steps += status["SQLITE_STMTSTATUS_VM_STEP"]
+        self._scanned += status["SQLITE_STMTSTATUS_FULLSCAN_STEP"]
+
+    def _told(self, index: int, error: Exception) -> Exception:
+        """The fact behind what apsw raised."""
+        if isinstance(error, NotARead | Exhausted | TovukError):
+            return error
+        stop, self._stop = self._stop, None
+        if isinstance(stop, SeveralStatements):
+            return SeveralStatements(statement=index)
+        if stop is not None:
+            return stop
+        detail = str(error)
+        if self._guard.detail:
+            return StatementDenied(statement=index, detail=self._guard.detail)
+        match error:
+            case apsw.InterruptError():
+                return QueryInterrupted(retry_after_ms=1_000)
+            case apsw.ConstraintError():
+                kind = _CONSTRAINTS.get(getattr(error, "extendedresult", 0), "constraint")
+                return SqlConstraint(statement=index, constraint=kind, detail=detail)
+            case apsw.BindingsError():
+                counts = re.search(r"uses (\d+) and there are (-?\d+)", detail)
+                reason = f"it takes {counts[1]}, {counts[2]} were sent" if counts else "their number is wrong"
+                return ParametersInvalid(statement=index, reason=reason)
+            case KeyError():
+                return ParametersInvalid(statement=index, reason=f"{error.args[0]} is missing")
+            case UnicodeDecodeError():
+                return TextInvalid(statement=index)
+            case UnicodeEncodeError() | OverflowError() | TypeError() | ValueError():
+                return ParametersInvalid(statement=index, reason="a value is no value of SQL")
+            case apsw.FullError() if self._at_page_cap():
+                return Exhausted(Bound.FILE_BYTES, self._scanned)
+            case apsw.ReadOnlyError() if not self._writes:
+                return NotARead()
+            case apsw.SQLError() if _SYNTAX.search(detail):
+                return SqlSyntax(statement=index, offset=getattr(error, "error_offset", -1), detail=detail)
+            case apsw.Error() if is_fault(error):
+                return translated(error)
+            case apsw.Error():
+                return SqlFailed(statement=index, detail=detail)
+        return error
+
+    def _at_page_cap(self) -> bool:
+        budget = self._budget
+        return budget is not None and budget.file_bytes < 2**62
+
+    def plan(self, statement: Statement) -> Plan:
+        budget = Budget(0, 0, lambda _bound, _used: 0, 2**62, time.monotonic() + QUERY_SECONDS_MAX, 1, 1, 2**15)
+        params = self._checked(0, statement, budget)
+        self._text, self._first, self._stop, self._budget = visible(statement.sql), "", None, budget
+        self._guard.begin()
+        cursor = self._sql.cursor()
+        try:
+            steps = [str(row[3]) for row in cursor.execute(f"EXPLAIN QUERY PLAN {self._text}", params)]
+        except Exception as error:  # everything is told as the fact it is
+            self._guard.on = False
+            raise self._told(0, error) from error
+        finally:
+            self._guard.on = False
+            cursor.close(True)
+        scans = tuple(
+            match[1] for step in steps if (match := re.match(r"SCAN (\S+)(?! .*(?:VIRTUAL TABLE|CONSTANT ROW))", step))
+        )
+        estimated = 0
+        for table in scans:
+            with contextlib.suppress(apsw.SQLError):
+                name = table.replace('"', '""')
+                estimated += int(self._own(f'SELECT coalesce(max(rowid), 0) FROM main."{name}"')[0][0])
+        return Plan(tuple(steps), scans, estimated)
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        if self._running:
+            self._sql.interrupt()
+
+    def close(self) -> None:
+        self._sql.close(True)
+
+    # Our own.
+
+    def begin(self) -> None:
+        with _faults():
+            self._own("BEGIN IMMEDIATE")
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._sql.in_transaction)
+
+    def charge(self, charges: Sequence[Charge]) -> dict[Charge, int]:
+        totals: dict[Charge, int] = {}
+        with _faults():
+            self._own("PRAGMA max_page_count = 4294967294")
+            for charge in charges:
+                row = (charge.store, charge.epoch, charge.lease_id, charge.units)
+                totals[charge] = int(self._own(_CHARGE, row)[0][0])
+        return totals
+
+    def commit(self) -> None:
+        try:
+            self._own("COMMIT")
+        except apsw.ConstraintError as error:
+            # A deferred foreign key speaks only now.
+            raise SqlConstraint(statement=0, constraint="foreign_key", detail=str(error)) from error
+        except apsw.Error as error:
+            raise translated(error, Outcome.UNKNOWN) from error
+
+    def roll_back(self) -> None:
+        with _faults():
+            if self._sql.in_transaction:
+                self._own("ROLLBACK")
+
+    def storage_bytes(self) -> int:
+        return int(self._own("PRAGMA page_count")[0][0]) * self._page_bytes
+
+    def usage(self) -> list[Charge]:
+        with _faults():
+            return [Charge(*row) for row in self._own("SELECT store, epoch, lease, units FROM _tovuk_used")]
+
+    def forget(self, store: str, epoch: int, lease_ids: Sequence[int] | None) -> None:
+        with _faults():
+            self._own("BEGIN IMMEDIATE")
+            try:
+                if lease_ids is None:
+                    self._own("DELETE FROM _tovuk_used WHERE store = ? AND epoch = ?", (store, epoch))
+                else:
+                    for lease_id in lease_ids:
+                        row = (store, epoch, lease_id)
+                        self._own("DELETE FROM _tovuk_used WHERE store = ? AND epoch = ? AND lease = ?", row)
+            except BaseException:
+                self._own("ROLLBACK")
+                raise
+            self._own("COMMIT")
+
+    def checkpoint(self) -> None:
+        with _faults():
+            self._sql.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def shrink(self) -> bool:
+        with _faults():
+            self._own(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})")
+            return int(self._own("PRAGMA freelist_count")[0][0]) > 0
+
+    def _own(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
+        """Run a statement of ours: never from the cache, where the tenant's guarded ones are."""
+        return self._sql.cursor().execute(sql, params, can_cache=False).fetchall()
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    """Tell what goes wrong with the file."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise (translated(error) if is_fault(error) else StoreUnavailable(retry_after_ms=1_000)) from error
+    except OSError as error:
+        raise translated(error) from error
+
+
+def _sync(folder: Path) -> None:
+    """A new name is on the disk only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,50 @@
+"""Work beside requests: deletions under way, what the registry holds open, purged services, WALs that have grown."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from tovuk_kit.errors import TovukError
+from tovuk_sqlite.files import Files
+from tovuk_sqlite.lifecycle import Lifecycle
+
+#: Seconds between looks at deletions under way, at the registry, and at the WALs.
+DELETIONS_S, REGISTRY_S, CHECKPOINT_S = 1.0, 5.0, 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Tasks that run until they are closed; each outlives its failures."""
+
+    def __init__(self, lifecycle: Lifecycle, files: Files) -> None:
+        self._lifecycle = lifecycle
+        self._files = files
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin."""
+        for work, every_s in (
+            (self._lifecycle.finish_deletions, DELETIONS_S),
+            (self._lifecycle.settle, REGISTRY_S),
+            (self._lifecycle.bury_services, REGISTRY_S),
+            (self._files.checkpoint, CHECKPOINT_S),
+        ):
+            self._tasks.append(asyncio.create_task(_repeat(work, every_s)))
+
+    async def close(self) -> None:
+        """End what runs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        try:
+            await work()
+        except TovukError as error:
+            _log.info("upkeep will be tried again: %s", error)
+        except Exception:  # noqa: BLE001  # upkeep outlives every fault of one round
+            _log.exception("upkeep failed")
+        await asyncio.sleep(every_s)

@@ -1,0 +1,79 @@
+"""An engine's file in a temporary folder, and budgets."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tovuk_sqlite.store.base import Budget, Engine, Reader, Result, Statement, Writer
+from tovuk_sqlite.store.stock import StockEngine
+
+
+def budget(**changes: Any) -> Budget:
+    """One that binds nothing but what is given."""
+    given: dict[str, Any] = {
+        "rows_read": 10**9,
+        "rows_written": 10**9,
+        "more": lambda _bound, _used: 0,
+        "file_bytes": 2**30,
+        "ends_at_s": time.monotonic() + 25,
+        "result_rows": 10_000,
+        "result_bytes": 10**7,
+        "params": 100,
+        **changes,
+    }
+    return Budget(**given)
+
+
+@dataclass
+class File:
+    """An empty database's file with a writer and a reader."""
+
+    writer: Writer
+    reader: Reader
+
+    def write(self, *sql: str | tuple[str, Any], **limits: Any) -> list[Result]:
+        """Run statements and commit; nothing stays when that raises."""
+        self.writer.begin()
+        try:
+            results = self.writer.run(_statements(sql), budget(**limits))
+            self.writer.commit()
+        except BaseException:
+            self.writer.roll_back()
+            raise
+        return results
+
+    def read(self, *sql: str | tuple[str, Any], **limits: Any) -> list[Result]:
+        """Run statements on the reader."""
+        return self.reader.run(_statements(sql), budget(**limits))
+
+    def rows(self, sql: str, params: Any = ()) -> bytes:
+        """The JSON of one statement's rows."""
+        return self.read((sql, params))[0].rows
+
+
+def _statements(sql: tuple[str | tuple[str, Any], ...]) -> list[Statement]:
+    return [Statement(one) if isinstance(one, str) else Statement(*one) for one in sql]
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return StockEngine()
+
+
+@pytest.fixture
+def file(engine: Engine, tmp_path: Path) -> Iterator[File]:
+    path = tmp_path / "databases" / "aa" / "sqlite_aa" / "1.sqlite"
+    engine.create(path)
+    opened = File(engine.open_writer(path), engine.open_reader(path))
+    yield opened
+    opened.reader.close()
+    opened.writer.close()
+
+
+@pytest.fixture
+def make_budget() -> Callable[..., Budget]:
+    return budget
