@@ -15,7 +15,7 @@ from tenant import Tenant
 CAP = 1_000
 
 
-@pytest.mark.proves("RES-015", "RES-016", "RES-020")
+@pytest.mark.proves("RES-015", "RES-016", "RES-020", "RES-052", "RES-053")
 @pytest.mark.parametrize("output", ["--json", "--output=text"])
 def test_a_database_is_created_queried_and_deleted(client: Client, service: Mapping[str, Any], output: str) -> None:
     def sqlite(*words: str) -> Any:

@@ -23,6 +23,8 @@ ENVELOPE = {"code", "message", "agent_instruction", "docs_url", "retryable", "ou
 BODIES: dict[str, Any] = {
     "createService": {"name": "another"},
     "createKvNamespace": {"name": "OTHER"},
+    "createSqliteDatabase": {"name": "DB"},
+    "querySqliteDatabase": {"sql": "select 1"},
     "putKvValue": {"value": "x"},
     "putKvBulk": {"entries": [{"key": "a", "value": "b"}]},
     "getKvBulk": {"keys": ["a"]},
@@ -43,6 +45,7 @@ RUNTIME = {
     "putKvBulk",
     "getKvBulk",
     "deleteKvBulk",
+    "querySqliteDatabase",
 }
 
 
@@ -57,6 +60,7 @@ def _fill(path: str, service: str) -> str:
     values = {
         "service": service,
         "namespace": "CACHE",
+        "database": "DB",
         "key": "k",
         "metric": "kv_reads",
         "period": "day",
@@ -133,7 +137,7 @@ async def test_every_route_with_every_kind_of_token_for_own_foreign_and_absent_s
                 assert codes == ["forbidden_scope"] * 4, (operation, kind, codes)
             elif "{service}" in path:
                 assert codes[:3] == ["service_not_found"] * 3, (operation, kind, codes)
-                assert codes[3] in {None, "kv_key_not_found"}, (operation, kind, codes)
+                assert codes[3] in {None, "kv_key_not_found", "sqlite_database_not_found"}, (operation, kind, codes)
             for answer in answers:
                 if answer.status_code >= 400:
                     _check_envelope(answer)
@@ -354,7 +358,7 @@ async def test_the_largest_value_passes_and_one_byte_more_does_not(owner: Any, c
 
 
 async def test_unknown_routes_and_methods_have_the_envelope(served: Any, client: httpx.AsyncClient) -> None:
-    for path in ("/", "/nope", "/v1", "/docs", "/redoc", "/v1/services/x/sqlite/databases", "/v1/me", "/docs/errors/x"):
+    for path in ("/", "/nope", "/v1", "/docs", "/redoc", "/v1/services/x/queues", "/v1/me", "/docs/errors/x"):
         assert _check_envelope(await client.get(path))["code"] == "not_found"
     answer = await client.patch("/v1/services")
     _check_envelope(answer)
