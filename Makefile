@@ -11,7 +11,7 @@ PACKAGES := protos kit launcher $(patsubst %/pyproject.toml,%,$(sort $(wildcard 
 export UV_PYTHON_DOWNLOADS := never
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: help setup lock run test check coverage soak bench gen up down
+.PHONY: help setup lock run test check coverage soak bench gen native up down
 
 help: ## these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -56,6 +56,9 @@ bench: setup ## measure against peers and limits, side by side
 
 gen: setup ## the wire's Python and its golden list, from protos/
 	$(BIN)/python protos/generate.py
+
+native: setup ## SQLite with row counters, for exact row meters; needs Rust
+	$(BIN)/python native/build.py
 
 up: .env ## the same services in containers, on Redis, NATS and PostgreSQL
 	docker compose up --build --detach --wait

@@ -1,0 +1,556 @@
+//! Runs statements on one connection: all or none, metered, bounded, their rows as JSON.
+
+use std::collections::HashMap;
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::authorizer::Verdict;
+use crate::error::Failure;
+use crate::guard::Bounds;
+use crate::json;
+use crate::params::Parameters;
+use crate::sqlite::{Counters, HIDDEN_ROWS, Handle, READ, Statement, WRITTEN, ffi};
+
+const METERS: [&str; 2] = ["rows_read", "rows_written"];
+const PREPARED_MAX: usize = 128;
+const PREPARED_SQL_BYTES_MAX: usize = 8_192;
+
+/// Stops the run it is given to.
+#[pyclass(frozen, module = "tovuk_sqlite_native")]
+pub struct Interrupt {
+    pub flag: Arc<AtomicBool>,
+}
+
+#[pymethods]
+impl Interrupt {
+    #[new]
+    fn new() -> Interrupt {
+        Interrupt { flag: Arc::new(AtomicBool::new(false)) }
+    }
+
+    fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What one statement did.
+#[derive(Default)]
+pub struct Outcome {
+    columns: Vec<String>,
+    rows: Vec<u8>,
+    row_count: usize,
+    complete: bool,
+    rows_read: u64,
+    rows_written: u64,
+    vm_steps: u64,
+    fullscan_steps: u64,
+    sort_count: u64,
+    autoindex_rows: u64,
+    changes: i64,
+    last_insert_rowid: i64,
+    readonly: bool,
+}
+
+#[pyclass(frozen, name = "Result", module = "tovuk_sqlite_native", get_all)]
+pub struct Result {
+    columns: Vec<String>,
+    rows: Py<PyBytes>,
+    row_count: usize,
+    complete: bool,
+    rows_read: u64,
+    rows_written: u64,
+    vm_steps: u64,
+    fullscan_steps: u64,
+    sort_count: u64,
+    autoindex_rows: u64,
+    changes: i64,
+    last_insert_rowid: i64,
+    readonly: bool,
+}
+
+impl Outcome {
+    pub fn into_result(self, py: Python<'_>) -> Result {
+        Result {
+            columns: self.columns,
+            rows: PyBytes::new(py, &self.rows).unbind(),
+            row_count: self.row_count,
+            complete: self.complete,
+            rows_read: self.rows_read,
+            rows_written: self.rows_written,
+            vm_steps: self.vm_steps,
+            fullscan_steps: self.fullscan_steps,
+            sort_count: self.sort_count,
+            autoindex_rows: self.autoindex_rows,
+            changes: self.changes,
+            last_insert_rowid: self.last_insert_rowid,
+            readonly: self.readonly,
+        }
+    }
+}
+
+/// How a run is bounded.
+pub struct Options {
+    pub trusted: bool,
+    /// Rows read, rows written.
+    pub limits: [u64; 2],
+    pub more: Option<Py<PyAny>>,
+    pub deadline: Option<Instant>,
+    pub interrupt: Option<Arc<AtomicBool>>,
+    pub page_rows_max: usize,
+    pub page_bytes_max: usize,
+    pub resumable: bool,
+}
+
+/// What SQLite's callbacks see of the run in progress. Boxed: its address is registered with the connection.
+#[derive(Default)]
+pub struct Context {
+    pub verdict: Verdict,
+    /// Frames in the WAL after the latest commit or checkpoint.
+    pub wal_frames: c_int,
+    counters: Option<*mut Counters>,
+    deadline: Option<Instant>,
+    interrupt: Option<Arc<AtomicBool>>,
+    more: Option<Py<PyAny>>,
+    stop: Option<&'static str>,
+    raised: Option<PyErr>,
+}
+
+/// Called every so many instructions.
+unsafe extern "C" fn progress(context: *mut c_void) -> c_int {
+    let context = unsafe { &mut *context.cast::<Context>() };
+    if context.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        context.stop = Some("interrupted");
+    } else if context.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        context.stop = Some("deadline");
+    }
+    c_int::from(context.stop.is_some())
+}
+
+/// Called after each commit; that a hook stands here keeps SQLite from moving frames by itself.
+unsafe extern "C" fn committed(context: *mut c_void, _: *mut ffi::sqlite3, _: *const c_char, frames: c_int) -> c_int {
+    unsafe { (*context.cast::<Context>()).wal_frames = frames };
+    ffi::SQLITE_OK
+}
+
+/// Called when a meter's limit does not hold the next units: asks for more, or stops the statement.
+unsafe extern "C" fn over(context: *mut c_void, meter: c_int, units: u64) -> c_int {
+    let context = unsafe { &mut *context.cast::<Context>() };
+    let meter = meter as usize;
+    context.stop = Some(METERS[meter]);
+    let (Some(more), Some(counters)) = (&context.more, context.counters) else { return 1 };
+    let asked = Python::attach(|py| -> PyResult<bool> {
+        loop {
+            let (used, limit) = unsafe { ((*counters).used[meter], (*counters).limit[meter]) };
+            if units <= limit - used {
+                return Ok(true);
+            }
+            let granted: u64 = more.call1(py, (METERS[meter], used))?.extract(py)?;
+            if granted == 0 {
+                return Ok(false);
+            }
+            unsafe { (*counters).limit[meter] = limit.saturating_add(granted) };
+        }
+    });
+    match asked {
+        Ok(true) => {
+            context.stop = None;
+            0
+        }
+        Ok(false) => 1,
+        Err(error) => {
+            context.raised = Some(error);
+            1
+        }
+    }
+}
+
+/// A statement whose page was full, with the parameters its bindings point at.
+struct Suspended {
+    statement: Statement,
+    _parameters: Parameters,
+    trusted: bool,
+}
+
+#[derive(Default)]
+struct Prepared {
+    statements: HashMap<String, (Statement, u64)>,
+    clock: u64,
+}
+
+impl Prepared {
+    fn put(&mut self, sql: String, statement: Statement) {
+        if self.statements.len() >= PREPARED_MAX {
+            let oldest = self.statements.iter().min_by_key(|(_, (_, used))| *used).map(|(sql, _)| sql.clone());
+            oldest.map(|sql| self.statements.remove(&sql));
+        }
+        self.clock += 1;
+        self.statements.insert(sql, (statement, self.clock));
+    }
+}
+
+/// An open connection and what it keeps. Statements stand before the handle: they are dropped first.
+pub struct Session {
+    prepared: [Prepared; 2],
+    own: HashMap<&'static str, Statement>,
+    suspended: Option<Suspended>,
+    pub context: Box<Context>,
+    pub memory_bytes_max: u64,
+    pub temp_bytes_max: u64,
+    pub readonly: bool,
+    pub handle: Handle,
+}
+
+// One thread at a time: the connection's lock holds it.
+unsafe impl Send for Session {}
+
+impl Session {
+    pub fn new(handle: Handle, memory_bytes_max: u64, temp_bytes_max: u64, readonly: bool) -> Session {
+        let mut context = Box::<Context>::default();
+        let counters = handle.counters();
+        context.counters = Some(&raw mut *counters);
+        counters.limit = [u64::MAX; 2];
+        counters.over = Some(over);
+        counters.argument = (&raw mut *context).cast();
+        counters.enforced = 1;
+        unsafe {
+            ffi::sqlite3_wal_hook(handle.raw, Some(committed), (&raw mut *context).cast());
+            ffi::sqlite3_progress_handler(handle.raw, 1_000, Some(progress), (&raw mut *context).cast());
+            ffi::sqlite3_set_authorizer(handle.raw, Some(crate::authorizer::authorize), (&raw mut context.verdict).cast());
+        }
+        Session { prepared: Default::default(), own: HashMap::new(), suspended: None, context, memory_bytes_max, temp_bytes_max, readonly, handle }
+    }
+
+    /// Runs one statement of ours, kept prepared, unmetered; answers its first row's integers.
+    pub fn own(&mut self, sql: &'static str) -> std::result::Result<Vec<i64>, Failure> {
+        self.trust();
+        if !self.own.contains_key(sql) {
+            let (statement, _) = self.handle.prepare(sql, ffi::SQLITE_PREPARE_PERSISTENT)?;
+            self.own.insert(sql, statement.expect("our own text holds a statement"));
+        }
+        self.handle.step_all(&self.own[sql])
+    }
+
+    /// Our own work: no limits, no tenant.
+    fn trust(&mut self) {
+        self.context.verdict.tenant = false;
+        self.context.stop = None;
+        self.context.deadline = None;
+        self.context.interrupt = None;
+        self.context.more = None;
+        let counters = self.handle.counters();
+        counters.tenant = 0;
+        counters.used = [0; 2];
+        counters.limit = [u64::MAX; 2];
+    }
+
+    fn enter(&mut self, options: &mut Options) {
+        self.context.verdict = Verdict { tenant: !options.trusted, ..Verdict::default() };
+        self.context.stop = None;
+        self.context.raised = None;
+        self.context.deadline = options.deadline;
+        self.context.interrupt = options.interrupt.take();
+        self.context.more = options.more.take();
+        let counters = self.handle.counters();
+        counters.tenant = c_int::from(!options.trusted);
+        counters.used = [0; 2];
+        counters.limit = options.limits;
+    }
+
+    /// The failure with what the callbacks know of its cause.
+    fn explained(&mut self, mut failure: Failure) -> Failure {
+        failure.rows_read = self.handle.counters().used[READ];
+        failure.raised = self.context.raised.take();
+        if let Some(kind) = self.context.stop.take() {
+            failure.kind = kind;
+            failure.message = match kind {
+                "rows_read" => "the budget of rows read is used up",
+                "rows_written" => "the budget of rows written is used up",
+                "deadline" => "the deadline has passed",
+                _ => "interrupted",
+            }
+            .to_owned();
+        } else if let Some((kind, message)) = self.context.verdict.denied.take() {
+            failure.kind = kind;
+            failure.message = message;
+            if kind == "syntax" {
+                failure.extended_code = ffi::SQLITE_ERROR;
+            }
+        }
+        failure
+    }
+
+    /// The one statement of a text, from the kept ones if it is there.
+    pub fn prepare(&mut self, sql: &str, trusted: bool) -> std::result::Result<Statement, Failure> {
+        if let Some((statement, _)) = self.prepared[usize::from(trusted)].statements.remove(sql) {
+            return Ok(statement);
+        }
+        if sql.contains('\0') {
+            return Err(Failure::plain("syntax", "the statement contains a NUL"));
+        }
+        let mut begin = 0;
+        let statement = loop {
+            let (statement, taken) = self.handle.prepare(&sql[begin..], ffi::SQLITE_PREPARE_PERSISTENT).map_err(|mut failure| {
+                failure.offset = failure.offset.map(|offset| offset + begin);
+                failure
+            })?;
+            begin += taken;
+            match statement {
+                Some(statement) => break statement,
+                None if taken == 0 || begin >= sql.len() => return Err(Failure::plain("empty", "there is no statement in the text")),
+                None => {}
+            }
+        };
+        let blank = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_whitespace() || byte == b';');
+        while !blank(&sql[begin..]) {
+            match self.handle.prepare(&sql[begin..], 0) {
+                Ok((None, taken)) if taken > 0 => begin += taken,
+                Ok((None, _)) => break,
+                _ => {
+                    self.context.verdict.denied = None;
+                    let offset = begin + sql[begin..].find(|letter: char| !letter.is_whitespace()).unwrap_or(0);
+                    let failure = Failure::plain("several_statements", "the text holds more than one statement");
+                    return Err(Failure { offset: Some(offset), ..failure });
+                }
+            }
+        }
+        Ok(statement)
+    }
+
+    /// All statements or none: in a transaction of their own, or a savepoint of the open one.
+    pub fn run(&mut self, statements: Vec<(String, Parameters)>, mut options: Options) -> std::result::Result<Vec<Outcome>, Failure> {
+        if self.suspended.is_some() {
+            return Err(Failure::plain("busy", "a statement of this connection is suspended"));
+        }
+        let nested = !self.handle.autocommit();
+        let alone = statements.len() == 1 && !nested;
+        if nested {
+            self.own("SAVEPOINT s")?;
+        } else if !alone {
+            self.own(if self.readonly { "BEGIN" } else { "BEGIN IMMEDIATE" })?;
+        }
+        unsafe { ffi::sqlite3_set_last_insert_rowid(self.handle.raw, 0) };
+        self.enter(&mut options);
+        let bounds = Bounds::set(self.memory_bytes_max, self.temp_bytes_max);
+        let mut outcome = self.run_all(statements, &options);
+        if outcome.is_ok() && !alone && self.handle.foreign_keys_open() {
+            let mut failure = Failure::plain("constraint", "FOREIGN KEY constraint failed");
+            failure.extended_code = ffi::SQLITE_CONSTRAINT_FOREIGNKEY;
+            failure.rows_read = self.handle.counters().used[READ];
+            outcome = Err(failure);
+        }
+        drop(bounds);
+        let Verdict { pragma, catalogue, .. } = self.context.verdict;
+        self.trust();
+        if pragma {
+            // It holds for its own run.
+            let _ = self.own("PRAGMA defer_foreign_keys=OFF");
+        }
+        let outcome = match outcome {
+            Ok(outcomes) => self.keep(nested, alone).map(|()| outcomes),
+            Err(failure) => Err(self.undo(nested, failure)),
+        };
+        if catalogue && options.trusted {
+            self.find_hidden()?;
+        }
+        outcome
+    }
+
+    fn keep(&mut self, nested: bool, alone: bool) -> std::result::Result<(), Failure> {
+        if nested {
+            self.own("RELEASE s")?;
+        } else if !alone && let Err(failure) = self.own("COMMIT") {
+            return Err(self.undo(false, failure));
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, nested: bool, mut failure: Failure) -> Failure {
+        if self.handle.autocommit() {
+            failure.transaction_lost = nested;
+        } else if !nested {
+            let _ = self.own("ROLLBACK");
+        } else if self.own("ROLLBACK TO s").is_err() || self.own("RELEASE s").is_err() {
+            let _ = self.own("ROLLBACK");
+            failure.transaction_lost = true;
+        }
+        failure
+    }
+
+    fn run_all(&mut self, statements: Vec<(String, Parameters)>, options: &Options) -> std::result::Result<Vec<Outcome>, Failure> {
+        let mut outcomes = Vec::with_capacity(statements.len());
+        let mut bytes = 0;
+        for (index, (sql, parameters)) in statements.into_iter().enumerate() {
+            let outcome = self.run_one(sql, parameters, options, bytes).map_err(|failure| {
+                let failure = self.explained(failure);
+                Failure { statement: index, ..failure }
+            })?;
+            bytes += outcome.rows.len();
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    fn run_one(&mut self, sql: String, parameters: Parameters, options: &Options, bytes: usize) -> std::result::Result<Outcome, Failure> {
+        // A run of short statements passes few progress checks.
+        if unsafe { progress((&raw mut *self.context).cast()) } != 0 {
+            return Err(Failure::plain("interrupted", ""));
+        }
+        let statement = self.prepare(&sql, options.trusted)?;
+        let changes = unsafe { ffi::sqlite3_total_changes64(self.handle.raw) };
+        let bound = parameters.bind(&self.handle, &statement);
+        let page = bound.and_then(|()| self.page(&statement, options.page_rows_max, options.page_bytes_max.saturating_sub(bytes), false));
+        let mut outcome = match page {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                statement.reset();
+                self.put_back(sql, statement, options.trusted);
+                return Err(failure);
+            }
+        };
+        unsafe {
+            if ffi::sqlite3_total_changes64(self.handle.raw) != changes {
+                outcome.changes = ffi::sqlite3_changes64(self.handle.raw);
+            }
+            outcome.last_insert_rowid = ffi::sqlite3_last_insert_rowid(self.handle.raw);
+        }
+        if options.resumable && !outcome.complete && statement.readonly() && self.handle.autocommit() {
+            self.suspended = Some(Suspended { statement, _parameters: parameters, trusted: options.trusted });
+        } else {
+            statement.reset();
+            self.put_back(sql, statement, options.trusted);
+        }
+        Ok(outcome)
+    }
+
+    fn put_back(&mut self, sql: String, statement: Statement, trusted: bool) {
+        let verdict = &self.context.verdict;
+        if sql.len() <= PREPARED_SQL_BYTES_MAX && !verdict.pragma && !verdict.catalogue {
+            self.prepared[usize::from(trusted)].put(sql, statement);
+        }
+    }
+
+    /// Rows until the page is full or the statement done. `pending`: the statement stands on a row that was not told yet.
+    fn page(&mut self, statement: &Statement, rows_max: usize, bytes_max: usize, pending: bool) -> std::result::Result<Outcome, Failure> {
+        self.handle.counters().statement = statement.raw.cast();
+        let page = self.counted_page(statement, rows_max, bytes_max, pending);
+        self.handle.counters().statement = std::ptr::null_mut();
+        page
+    }
+
+    fn counted_page(&mut self, statement: &Statement, rows_max: usize, bytes_max: usize, mut pending: bool) -> std::result::Result<Outcome, Failure> {
+        let raw = statement.raw;
+        let used = self.handle.counters().used;
+        let mut out = Outcome { readonly: statement.readonly(), rows: vec![b'['], ..Outcome::default() };
+        let columns = unsafe { ffi::sqlite3_column_count(raw) };
+        let mut dropped = false;
+        loop {
+            if !pending {
+                match unsafe { ffi::sqlite3_step(raw) } {
+                    ffi::SQLITE_ROW => {}
+                    ffi::SQLITE_DONE => {
+                        out.complete = !dropped;
+                        break;
+                    }
+                    code => return Err(Failure::running(&self.handle, code)),
+                }
+            }
+            pending = false;
+            if out.row_count >= rows_max || (out.row_count > 0 && out.rows.len() >= bytes_max) {
+                if out.readonly {
+                    break;
+                }
+                // What writes is finished; its rows beyond the page are dropped.
+                dropped = true;
+                continue;
+            }
+            if out.row_count > 0 {
+                out.rows.push(b',');
+            }
+            let begin = out.rows.len();
+            out.rows.push(b'[');
+            for column in 0..columns {
+                if column > 0 {
+                    out.rows.push(b',');
+                }
+                json::value(&mut out.rows, statement, column);
+                if out.rows.len() - begin > bytes_max.max(1 << 20).saturating_mul(2) {
+                    return Err(Failure::plain("too_big", "a row is larger than a page"));
+                }
+            }
+            out.rows.push(b']');
+            out.row_count += 1;
+        }
+        out.rows.push(b']');
+        out.columns = statement.column_names();
+        let counters = self.handle.counters();
+        out.rows_read = counters.used[READ] - used[READ];
+        out.rows_written = counters.used[WRITTEN] - used[WRITTEN];
+        out.fullscan_steps = statement.take_status(ffi::SQLITE_STMTSTATUS_FULLSCAN_STEP);
+        out.sort_count = statement.take_status(ffi::SQLITE_STMTSTATUS_SORT);
+        out.autoindex_rows = statement.take_status(ffi::SQLITE_STMTSTATUS_AUTOINDEX);
+        out.vm_steps = statement.take_status(ffi::SQLITE_STMTSTATUS_VM_STEP);
+        Ok(out)
+    }
+
+    /// None: nothing is suspended.
+    pub fn next_page(&mut self, mut options: Options) -> Option<std::result::Result<Outcome, Failure>> {
+        let suspended = self.suspended.take()?;
+        options.trusted = suspended.trusted;
+        self.enter(&mut options);
+        let bounds = Bounds::set(self.memory_bytes_max, self.temp_bytes_max);
+        let page = self.page(&suspended.statement, options.page_rows_max, options.page_bytes_max, true);
+        drop(bounds);
+        let page = page.map_err(|failure| self.explained(failure));
+        self.trust();
+        if page.as_ref().is_ok_and(|page| !page.complete) {
+            self.suspended = Some(suspended);
+        }
+        Some(page)
+    }
+
+    pub fn suspended(&self) -> bool {
+        self.suspended.is_some()
+    }
+
+    pub fn close_cursor(&mut self) {
+        self.suspended = None;
+    }
+
+    /// Looks up which rows of the catalogue are ours.
+    pub fn find_hidden(&mut self) -> std::result::Result<(), Failure> {
+        const FIND: &str = concat!("SELECT rowid FROM sqlite_schema WHERE substr(lower(tbl_name),1,7)='", env!("TOVUK_HIDDEN_PREFIX"), "' LIMIT 17");
+        self.trust();
+        let (statement, _) = self.handle.prepare(FIND, 0)?;
+        let statement = statement.expect("our own text holds a statement");
+        let mut found = Vec::new();
+        loop {
+            match unsafe { ffi::sqlite3_step(statement.raw) } {
+                ffi::SQLITE_ROW => found.push(statement.integer(0)),
+                ffi::SQLITE_DONE => break,
+                code => return Err(Failure::running(&self.handle, code)),
+            }
+        }
+        if found.len() > HIDDEN_ROWS {
+            return Err(Failure::plain("runtime", "more hidden tables and indexes than can be hidden"));
+        }
+        let counters = self.handle.counters();
+        counters.hidden_count = found.len() as c_int;
+        counters.hidden[..found.len()].copy_from_slice(&found);
+        Ok(())
+    }
+
+    /// A tenant's statement is prepared, not run.
+    pub fn as_tenant<T>(&mut self, work: impl FnOnce(&mut Session) -> std::result::Result<T, Failure>) -> std::result::Result<T, Failure> {
+        self.trust();
+        self.context.verdict = Verdict { tenant: true, ..Verdict::default() };
+        self.handle.counters().tenant = 1;
+        let outcome = work(self).map_err(|failure| self.explained(failure));
+        self.trust();
+        outcome
+    }
+}
