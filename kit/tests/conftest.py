@@ -10,11 +10,13 @@ import grpc
 import pytest
 
 from tovuk.common.v1.common_pb2 import Frame
-from tovuk_kit.client import Channel
+from tovuk_kit.client import Channel, data_target
 from tovuk_kit.server import RunningServer, start_server
 
 #: `await host(Say=say)` serves the async functions given as methods of `tests.Frames`, whose messages are all Frames.
 Host = Callable[..., Awaitable[RunningServer]]
+#: The same by a plain grpcio server, without our interceptor, where a data channel would be served.
+GrpcioHost = Callable[..., Awaitable[grpc.aio.Server]]
 #: `method(channel, "Say", "unary_unary")` is the stub's method.
 Method = Callable[..., Any]
 
@@ -33,14 +35,21 @@ def address(tmp_path: Path) -> str:
 async def host(address: str, internal_key: str) -> AsyncIterator[Host]:
     servers: list[RunningServer] = []
 
-    async def start(*, ready: Any = None, ops_listen: str = "", listen: str = address, **methods: Any) -> RunningServer:
+    async def start(
+        *, ready: Any = None, ops_listen: str = "", listen: str = address, exchange: Any = None, **methods: Any
+    ) -> RunningServer:
         handlers = {name: _handler(behaviour) for name, behaviour in methods.items()}
 
         def register(server: grpc.aio.Server) -> None:
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Frames", handlers),))
 
         running = await start_server(
-            listen, internal_key=internal_key, services=[register], ready=ready, ops_listen=ops_listen
+            listen,
+            internal_key=internal_key,
+            services=[register],
+            exchange=exchange,
+            ready=ready,
+            ops_listen=ops_listen,
         )
         servers.append(running)
         return running
@@ -49,6 +58,32 @@ async def host(address: str, internal_key: str) -> AsyncIterator[Host]:
     for server in servers:
         with suppress(grpc.aio.UsageError):
             await server.stop()
+
+
+@pytest.fixture
+async def grpcio_host(address: str) -> AsyncIterator[GrpcioHost]:
+    servers: list[grpc.aio.Server] = []
+
+    async def start(**methods: Any) -> grpc.aio.Server:
+        server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+        handlers = {name: _handler(behaviour) for name, behaviour in methods.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Frames", handlers),))
+        server.add_insecure_port(data_target(address))
+        await server.start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        await server.stop(0)
+
+
+@pytest.fixture
+async def data_channel(address: str, internal_key: str) -> AsyncIterator[Channel]:
+    """A plain gRPC channel to where the data channel is served."""
+    channel = Channel(data_target(address), internal_key, "tests")
+    yield channel
+    await channel.close()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
+"""The data channel's two sides against each other: the Coalescer, and the service's Exchange."""
+
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -10,9 +11,10 @@ import pytest
 
 from tovuk.common.v1.common_pb2 import Frame
 from tovuk_kit import channel as module
-from tovuk_kit.channel import FRAME_BYTES_MAX, FRAME_OPERATIONS_MAX, Coalescer, serve_frames
+from tovuk_kit.channel import FRAME_BYTES_MAX, FRAME_OPERATIONS_MAX, Coalescer
 from tovuk_kit.client import Channel
 from tovuk_kit.errors import InternalError, Outcome, OutcomeUnknown, ServiceUnavailable, StorageFull, TovukError
+from tovuk_kit.exchange import Exchange
 from tovuk_kit.server import RunningServer
 
 
@@ -39,6 +41,7 @@ class Failed(msgspec.Struct, array_like=True, tag="f"):
 Op = Read | Write
 Ans = Said | Failed
 Host = Callable[..., Awaitable[RunningServer]]
+GrpcioHost = Callable[..., Awaitable[grpc.aio.Server]]
 Method = Callable[..., Any]
 Open = Callable[..., Coalescer[Op, Ans]]
 
@@ -55,11 +58,8 @@ class Service:
         self.done: list[str] = []
         self.held: set[str] = set()
         self.holding: dict[str, Callable[[], None]] = {}
-        self.arrived = asyncio.Condition()
         #: How many streams end with an error after their first frame.
         self.breaks = 0
-        #: How many streams end with OK before they read anything.
-        self.leaves = 0
 
     def handle(self, op: Op, reply: Callable[[Ans], None]) -> None:
         match op.text:
@@ -77,35 +77,28 @@ class Service:
     def release(self, text: str) -> None:
         self.holding.pop(text)()
 
-    async def _noted(self, requests: AsyncIterator[Frame]) -> AsyncIterator[Frame]:
-        async for frame in requests:
-            with suppress(msgspec.MsgspecError):
-                self.frames.append((len(decode_operations(frame.payload)), len(frame.payload)))
-            if self.breaks:
-                self.breaks -= 1
-                raise RuntimeError("a fault of the test")
-            yield frame
-            async with self.arrived:
-                self.arrived.notify_all()
+    def decode(self, payload: bytes) -> list[Op]:
+        operations = decode_operations(payload)
+        self.frames.append((len(operations), len(payload)))
+        if self.breaks:
+            self.breaks -= 1
+            raise RuntimeError("a fault of the test")
+        return operations
 
-    async def exchange(self, requests: AsyncIterator[Frame], context: Any) -> AsyncIterator[Frame]:
-        if self.leaves:
-            self.leaves -= 1
-            # The client writes as soon as it was let in; what it wrote is there, unread, when the stream ends.
-            await asyncio.sleep(0.05)
-            return
-        async for frame in serve_frames(
-            self._noted(requests),
-            decode=decode_operations,
+    def exchange(self) -> Exchange[Op, Ans]:
+        return Exchange(
+            method="/tests.Frames/Exchange",
+            decode=self.decode,
             encode=encode,
-            handle=self.handle,
+            # Looked up anew: a test may change it.
+            handle=lambda op, reply: self.handle(op, reply),  # noqa: PLW0108
             failed=lambda number, error: Failed(number, error.code),
-        ):
-            yield frame
+        )
 
     async def wait_for(self, predicate: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self.arrived:
-            await self.arrived.wait_for(predicate)
+        async with asyncio.timeout(10):
+            while not predicate():  # noqa: ASYNC110 nobody tells what a callback did
+                await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -115,7 +108,7 @@ def service() -> Service:
 
 @pytest.fixture
 async def server(host: Host, service: Service) -> RunningServer:
-    return await host(Exchange=service.exchange)
+    return await host(exchange=service.exchange())
 
 
 @pytest.fixture
@@ -271,9 +264,9 @@ async def test_operation_that_cannot_be_encoded_fails_alone(server: RunningServe
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", encode([["q", 1, "x"]]), encode([["r", "1", "x"]])])
 async def test_malformed_frame_ends_the_stream(
-    server: RunningServer, channel: Channel, method: Method, payload: bytes
+    server: RunningServer, data_channel: Channel, method: Method, payload: bytes
 ) -> None:
-    call = method(channel, "Exchange", "stream_stream")(metadata=channel.metadata())
+    call = method(data_channel, "Exchange", "stream_stream")(metadata=data_channel.metadata())
     await call.write(Frame(payload=encode([Read(7, "before")])))
     assert decode_answers((await call.read()).payload) == [Said(7, "before")]
     await call.write(Frame(payload=payload))
@@ -363,12 +356,27 @@ async def test_frames_not_yet_written_when_the_stream_is_lost_go_to_the_next(
 
 
 async def test_stream_that_ends_in_order_leaves_even_mutations_to_the_next(
-    server: RunningServer, open_coalescer: Open, service: Service
+    grpcio_host: GrpcioHost, open_coalescer: Open
 ) -> None:
-    service.leaves = 1
-    coalescer = open_coalescer()
-    assert await coalescer.call(Write(0, "w")) == Said(1, "w")
-    assert service.done == ["w"]
+    streams = 0
+    done: list[str] = []
+
+    async def exchange(requests: AsyncIterator[Frame], context: Any) -> AsyncIterator[Frame]:
+        nonlocal streams
+        streams += 1
+        await context.send_initial_metadata(())
+        if streams == 1:
+            # The client writes as soon as it was let in; what it wrote is there, unread, when the stream ends.
+            await asyncio.sleep(0.05)
+            return
+        async for frame in requests:
+            operations = decode_operations(frame.payload)
+            done.extend(op.text for op in operations)
+            yield Frame(payload=encode([Said(op.id, op.text) for op in operations]))
+
+    await grpcio_host(Exchange=exchange)
+    assert await open_coalescer().call(Write(0, "w")) == Said(1, "w")
+    assert done == ["w"]
 
 
 async def test_killed_service_fails_what_it_had_and_its_successor_is_found(
@@ -382,7 +390,7 @@ async def test_killed_service_fails_what_it_had_and_its_successor_is_found(
     assert isinstance(await write, OutcomeUnknown)
     assert isinstance(await read, ServiceUnavailable)
     assert isinstance(await result(coalescer, Write(0, "meanwhile")), ServiceUnavailable)
-    await host(Exchange=service.exchange)
+    await host(exchange=service.exchange())
     async with asyncio.timeout(1):
         while isinstance(await result(coalescer, Write(0, "after")), ServiceUnavailable):
             pass
@@ -501,10 +509,10 @@ async def test_whatever_happens_each_operation_ends_once_and_as_it_says(
         match chance.randrange(25):
             case 0:
                 await server.stop()
-                server = await host(Exchange=service.exchange)
+                server = await host(exchange=service.exchange())
             case 1:
                 await server.drain()
-                server = await host(Exchange=service.exchange)
+                server = await host(exchange=service.exchange())
             case 2:
                 service.breaks += 1
             case _:

@@ -3,7 +3,7 @@
 Hot path: below 8 µs of CPU an operation on the client's side, in batches of 32. A unary gRPC call costs some 250 µs on
 either side, nearly all of it in waking event loops; a frame pays that once for everything one tick gathered.
 
-    caller ─ submit ─→ Coalescer ─ frame ─→ serve_frames ─ handle ─→ service
+    caller ─ submit ─→ Coalescer ─ frame ─→ Conversation ─ handle ─→ service
     caller ←─ callback ─────────── frame ←──────────────── reply ──┘
 
 A stream that ends with OK has answered every operation it took, so that what is unanswered then was never begun and may
@@ -13,9 +13,8 @@ be sent again whatever it is. After any other end only reads are sent again.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
@@ -23,9 +22,10 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from tovuk.common.v1.common_pb2 import Frame
-from tovuk_kit.client import Channel
+from tovuk_kit.client import Channel, data_target
 from tovuk_kit.errors import InternalError, TovukError
-from tovuk_kit.stream import End, Stream, open_stream
+from tovuk_kit.http2 import End
+from tovuk_kit.stream import Stream, open_stream
 from tovuk_kit.telemetry import counter
 
 #: Operations of one frame.
@@ -53,32 +53,6 @@ class Numbered(Protocol):
 Op = TypeVar("Op", bound=Numbered)
 Ans = TypeVar("Ans", bound=Numbered)
 Item = TypeVar("Item")
-
-
-class MalformedFrame(TovukError):
-    """A frame's payload is not what its schema says; the two sides are of different versions."""
-
-    code = "malformed_frame"
-
-
-class Draining:
-    """Whether this server is on its way out, how many calls it still answers, and who wants to know."""
-
-    def __init__(self) -> None:
-        self.begun = False
-        self.calls = 0
-        self.callbacks: set[Callable[[], None]] = set()
-
-    def begin(self) -> None:
-        """Tell everyone, once."""
-        if not self.begun:
-            self.begun = True
-            for callback in list(self.callbacks):
-                callback()
-
-
-#: Set by the server around each call.
-draining: ContextVar[Draining] = ContextVar("draining", default=Draining())  # noqa: B039 never begun outside a server
 
 
 class _Frame:
@@ -257,7 +231,7 @@ class Coalescer(Generic[Op, Ans]):
         self._streams.inc()
         try:
             stream = await open_stream(
-                self._channel.target,
+                data_target(self._channel.target),
                 self._exchange,
                 self._channel.metadata(),
                 on_open=self._opened,
@@ -319,7 +293,7 @@ class Coalescer(Generic[Op, Ans]):
         if not entries:
             return []
         try:
-            parts = _payloads(entries, self._encode_entries)
+            parts = payloads(entries, self._encode_entries)
         except Exception:  # noqa: BLE001 told of where the operation is found
             parts = list(self._encoded_alone(entries))
         for _, part in parts:
@@ -423,89 +397,13 @@ class Coalescer(Generic[Op, Ans]):
             self._fail(entry, nothing_done=False)
 
 
-async def serve_frames(
-    frames: AsyncIterator[Frame],
-    *,
-    decode: Callable[[bytes], list[Op]],
-    encode: Callable[[list[Ans]], bytes],
-    handle: Callable[[Op, Callable[[Ans], None]], None],
-    failed: Callable[[int, TovukError], Ans],
-) -> AsyncIterator[Frame]:
-    """The service's side of a stream: an `Exchange` method returns this.
-
-    `handle(op, reply)` must not block; `reply(answer)` is called exactly once an operation, on the loop, at once or
-    later. What one tick answers leaves as one frame. An exception of `handle` answers that operation with
-    `failed(id, error)`. The client bounds how much is in flight. While the server drains, nothing more is read, what
-    was read is answered, and the stream ends with OK. Raises MalformedFrame, which ends the stream.
-    """
-    loop = asyncio.get_running_loop()
-    answers: list[Ans] = []
-    in_flight = 0
-    wake: asyncio.Future[None] | None = None
-
-    def notify() -> None:
-        if wake is not None and not wake.done():
-            wake.set_result(None)
-
-    def reply(answer: Ans) -> None:
-        nonlocal in_flight
-        in_flight -= 1
-        answers.append(answer)
-        notify()
-
-    async def read() -> None:
-        nonlocal in_flight
-        async for frame in frames:
-            try:
-                operations = decode(frame.payload)
-            except msgspec.MsgspecError as error:
-                raise MalformedFrame from error
-            in_flight += len(operations)
-            for op in operations:
-                try:
-                    handle(op, reply)
-                except TovukError as error:
-                    reply(failed(op.id, error))
-                except Exception:
-                    _logger.exception("an operation failed")
-                    reply(failed(op.id, InternalError()))
-
-    server = draining.get()
-    reader = loop.create_task(read())
-    reader.add_done_callback(lambda _: notify())
-
-    def stop_reading() -> None:
-        reader.cancel()
-
-    server.callbacks.add(stop_reading)
-    if server.begun:
-        stop_reading()
-    try:
-        while True:
-            if answers:
-                batch, answers = answers, []
-                for payload, _ in _payloads(batch, encode):
-                    yield Frame(payload=payload)
-            elif reader.done() and not in_flight:
-                break
-            else:
-                wake = loop.create_future()
-                await wake
-        if not reader.cancelled():
-            reader.result()
-    finally:
-        server.callbacks.discard(stop_reading)
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-
-
-def _payloads(items: list[Item], encode: Callable[[list[Item]], bytes]) -> list[tuple[bytes, list[Item]]]:
+def payloads(items: list[Item], encode: Callable[[list[Item]], bytes]) -> list[tuple[bytes, list[Item]]]:
     """The items as payloads of at most FRAME_BYTES_MAX, halved until they fit; a single item is never cut."""
     payload = encode(items)
     if len(payload) <= FRAME_BYTES_MAX or len(items) == 1:
         return [(payload, items)]
     middle = len(items) // 2
-    return _payloads(items[:middle], encode) + _payloads(items[middle:], encode)
+    return payloads(items[:middle], encode) + payloads(items[middle:], encode)
 
 
 def _give(callback: Callable[[Any], None], result: object) -> None:

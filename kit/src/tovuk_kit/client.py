@@ -73,6 +73,14 @@ class ServiceLeaving(TovukError):
     code = "service_leaving"
 
 
+def data_target(target: str) -> str:
+    """Where the service at the gRPC address `target` has its data channel: `unix:/path.data`, or the next port."""
+    if target.startswith("unix:"):
+        return f"{target}.data"
+    host, _, port = target.rpartition(":")
+    return f"{host}:{int(port) + 1}"
+
+
 class Channel:
     """A channel to one service. Make stubs over `grpc`; call them through this class."""
 

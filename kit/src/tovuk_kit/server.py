@@ -18,7 +18,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
 from tovuk.common.v1.common_pb2 import Error
-from tovuk_kit.channel import Draining, draining
 from tovuk_kit.client import (
     ERROR_TRAILER,
     KEY_METADATA,
@@ -26,8 +25,10 @@ from tovuk_kit.client import (
     METADATA_BYTES_MAX,
     REQUEST_ID_METADATA,
     ServiceLeaving,
+    data_target,
 )
 from tovuk_kit.errors import InternalError, NotInternal, Outcome, TovukError
+from tovuk_kit.exchange import Exchange, ExchangeServer
 from tovuk_kit.ids import new_id
 from tovuk_kit.ops import OpsEndpoint
 from tovuk_kit.telemetry import counter, histogram, request_id, server_span
@@ -82,8 +83,9 @@ async def serve(
     services: Sequence[Registration],
     ready: Callable[[], Awaitable[bool]],
     stop: Callable[[], Awaitable[None]],
+    exchange: Exchange[Any, Any] | None = None,
 ) -> None:
-    """Host `services` until SIGTERM or SIGINT, then drain and await `stop`.
+    """Host `services`, and the data channel beside them, until SIGTERM or SIGINT, then drain and await `stop`.
 
     `ready` says whether the service can answer; a False or an exception of it turns readiness off. Raises OSError when
     an address is taken.
@@ -96,7 +98,12 @@ async def serve(
     key = settings.internal_key.get_secret_value()
     try:
         server = await start_server(
-            settings.listen, internal_key=key, services=services, ready=ready, ops_listen=settings.ops_listen
+            settings.listen,
+            internal_key=key,
+            services=services,
+            exchange=exchange,
+            ready=ready,
+            ops_listen=settings.ops_listen,
         )
         await stopping.wait()
         _logger.info("draining")
@@ -115,19 +122,29 @@ async def start_server(
     *,
     internal_key: str,
     services: Sequence[Registration],
+    exchange: Exchange[Any, Any] | None = None,
     ready: Callable[[], Awaitable[bool]] | None = None,
     ops_listen: str = "",
 ) -> "RunningServer":
-    """A started server on `listen`. A stale socket file is removed; OSError when the address is taken."""
-    state = Draining()
-    server = grpc.aio.server(options=_SERVER_OPTIONS, interceptors=[_Interceptor(internal_key, state)])
+    """A started server on `listen`, and on `data_target(listen)` where it has a data channel.
+
+    Stale socket files are removed; OSError when an address is taken.
+    """
+    state = _Draining()
+    interceptor = _Interceptor(internal_key, state)
+    server = grpc.aio.server(options=_SERVER_OPTIONS, interceptors=[interceptor])
     for register in services:
         register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     port = _bind(server, listen)
+    target = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+    data_listener = None if exchange is None else _bind_data(data_target(target))
     await server.start()
-    running = RunningServer(server, health_servicer, state, listen, port, ready)
+    running = RunningServer(server, health_servicer, state, target, ready)
+    if exchange is not None and data_listener is not None:
+        running.exchange = ExchangeServer(exchange, interceptor.around)
+        await running.exchange.start(data_listener)
     if ops_listen:
         running.ops = await OpsEndpoint.listen(ops_listen, running.is_ready)
     await running.publish_readiness()
@@ -141,9 +158,8 @@ class RunningServer:
         self,
         server: grpc.aio.Server,
         health_servicer: Any,
-        state: Draining,
-        listen: str,
-        port: int,
+        state: "_Draining",
+        target: str,
         ready: Callable[[], Awaitable[bool]] | None,
     ) -> None:
         self._server = server
@@ -151,9 +167,10 @@ class RunningServer:
         self._state = state
         self._ready = ready
         self._publisher = asyncio.get_running_loop().create_task(self._publish_for_ever())
-        #: Where clients find it; the port is the bound one where `listen` said 0.
-        self.target = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        #: Where clients find it; the port is the bound one where port 0 was asked for.
+        self.target = target
         self.ops: OpsEndpoint | None = None
+        self.exchange: ExchangeServer | None = None
 
     async def is_ready(self) -> bool:
         """Whether calls should come here: not draining, and the service says so."""
@@ -175,14 +192,19 @@ class RunningServer:
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Refuse new calls, let those in flight end for `grace_s` seconds, cancel the rest."""
         self._publisher.cancel()
-        self._state.begin()
+        self._state.begun = True
+        if self.exchange is not None:
+            self.exchange.drain()
         await self._health.enter_graceful_shutdown()
         # gRPC's own shutdown tears new calls off without saying that nothing was done, so it comes last.
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 while self._state.calls:  # noqa: ASYNC110 an event would cost every call
                     await asyncio.sleep(0.005)
-        await self._server.stop(0 if self._state.calls else _LAST_BYTES_S)
+        last_bytes_s = 0 if self._state.calls else _LAST_BYTES_S
+        if self.exchange is not None:
+            await self.exchange.close(last_bytes_s)
+        await self._server.stop(last_bytes_s)
         if self.ops is not None:
             await self.ops.close()
 
@@ -196,10 +218,18 @@ class RunningServer:
             await self.publish_readiness()
 
 
+class _Draining:
+    """Whether a server is on its way out, and how many calls it still answers."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.calls = 0
+
+
 class _Interceptor(grpc.aio.ServerInterceptor):
     """Around every call but the health service's: the key, the request id, errors, metrics, spans."""
 
-    def __init__(self, internal_key: str, state: Draining) -> None:
+    def __init__(self, internal_key: str, state: _Draining) -> None:
         self._key = internal_key.encode()
         self._state = state
         self._wrapped: dict[str, Any] = {}
@@ -228,11 +258,11 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
         async def answer(request: Any, context: Any) -> Any:
-            async with self._around(method, context):
+            async with self.around(method, context):
                 return await inner(request, context)
 
         async def answer_with_stream(request: Any, context: Any) -> None:
-            async with self._around(method, context):
+            async with self.around(method, context):
                 if handler.request_streaming:
                     # A client of a long-lived stream sends nothing before it knows that it was let in.
                     await context.send_initial_metadata(())
@@ -244,11 +274,11 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Any) -> AsyncIterator[None]:
+    async def around(self, method: str, context: Any) -> AsyncIterator[None]:
+        """What a call is answered within; `context` is a ServicerContext, or a stream that shows the same of itself."""
         metadata = tuple(context.invocation_metadata() or ())
         said = dict(metadata)
         request_id.set(str(said.get(REQUEST_ID_METADATA, "")) or new_id("request"))
-        draining.set(self._state)
         began = time.perf_counter()
         status = grpc.StatusCode.OK
         self._state.calls += 1
@@ -309,6 +339,30 @@ def _add_port(server: grpc.aio.Server, listen: str) -> int:
         return server.add_insecure_port(listen)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}") from error
+
+
+def _bind_data(target: str) -> socket.socket:
+    try:
+        if not target.startswith("unix:"):
+            host, _, port = target.rpartition(":")
+            host = host.strip("[]")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, int(port)), family=family)
+        path = target.removeprefix("unix:")
+        _remove_stale_socket(Path(path))
+        listener = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o177)
+        try:
+            listener.bind(path)
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+        finally:
+            os.umask(before)
+    except (OSError, OverflowError) as error:
+        raise OSError(f"cannot listen on {target}") from error
+    return listener
 
 
 def _remove_stale_socket(path: Path) -> None:

@@ -1,60 +1,35 @@
-"""One bidirectional gRPC stream on a connection of its own, spoken directly.
+"""One bidirectional gRPC stream on a connection of its own, spoken directly, on either side.
 
 Hot path: some 5 µs of CPU a message and side. grpc.aio takes 150 µs, nearly all in waking tasks and crossing threads.
-Here a message is parsed in the transport's own callback and leaves with one write. The other side is any gRPC server:
-this is the client's part of gRPC over HTTP/2 (RFC 9113) for one stream, and no more than that.
+Here a message is parsed in the transport's own callback and leaves with one write. The other side may be any gRPC
+client or server.
 """
 
 import asyncio
+import base64
+import binascii
 import logging
-import struct
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, cast
-from urllib.parse import unquote
+from typing import Final, NoReturn
+from urllib.parse import quote, unquote
 
 import grpc
-import hpack
 
-from tovuk_kit.client import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX
+from tovuk_kit import http2
+from tovuk_kit.http2 import WINDOW_BYTES, WINDOW_BYTES_FIRST, Connection, End, ProtocolViolation
 
-#: Seconds a connection may take to stand.
+#: Seconds a connection may take to stand, and the head of its call to arrive.
 CONNECT_S: Final = 2.0
-#: Seconds of silence after which the peer is pinged, and after which it is taken for gone.
-PING_AFTER_S, GONE_AFTER_S = 10.0, 15.0
-#: Bytes the server may send before we grant more; answers are taken as they come, so this bounds nothing of ours.
-_WINDOW_BYTES: Final = 16 * 1024 * 1024
-#: Bytes of one HTTP/2 frame from the server, on either connection's default.
-_FRAME_BYTES: Final = 16_384
-_WINDOW_BYTES_FIRST: Final = 65_535
-
-# RFC 9113, section 6: the types of frames, their flags, the settings that matter here.
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-_SETTING_ENABLE_PUSH, _SETTING_INITIAL_WINDOW_SIZE, _SETTING_MAX_FRAME_SIZE = 2, 4, 5
-#: The only stream of the connection; 0 is the connection itself.
-_STREAM: Final = 1
-
-#: Length (in two parts), type, flags, stream.
-_frame_head = struct.Struct(">HBBBL")
-_setting = struct.Struct(">HL")
-_number = struct.Struct(">L")
-#: Whether compressed, length.
-_message_head = struct.Struct(">BL")
+#: Seconds a client may take to close after its stream has ended; closing first could eat the end it has not read.
+LINGER_S: Final = 5.0
 
 _STATUSES: Final = {status.value[0]: status for status in grpc.StatusCode}
+# RFC 9113, section 7.
+_NO_ERROR, _REFUSED_STREAM = 0, 7
 
 _logger = logging.getLogger(__name__)
 
-
-class End(NamedTuple):
-    """How a stream ended: what the server said, or UNAVAILABLE where the connection was lost first."""
-
-    status: grpc.StatusCode
-    details: str
-
-
-class _ProtocolViolation(Exception):
-    """The server does not speak HTTP/2 or gRPC as it should."""
+Metadata = Iterable[tuple[str, str | bytes]]
 
 
 async def open_stream(
@@ -88,8 +63,8 @@ async def open_stream(
     return stream
 
 
-class Stream(asyncio.Protocol):
-    """The connection; made by `open_stream`."""
+class Stream(Connection):
+    """The client's side; made by `open_stream`. `ended` is settled with what the server said."""
 
     def __init__(
         self,
@@ -101,7 +76,7 @@ class Stream(asyncio.Protocol):
         on_message: Callable[[bytes], None],
         on_room: Callable[[], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__()
         self._head = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -114,182 +89,28 @@ class Stream(asyncio.Protocol):
         self._on_open = on_open
         self._on_message = on_message
         self._on_room = on_room
-        #: Settled once, with an End.
-        self.ended: asyncio.Future[End] = self._loop.create_future()
-        #: When the server was last heard, in loop time.
-        self._heard_at = self._loop.time()
-        self._pinged = False
-        self._opened = False
-        #: What came of a frame that is incomplete, of a message, of a block of headers.
-        self._received = b""
-        self._message = bytearray()
-        self._header_block = b""
-        self._headers_end_stream = False
-        self._headers = hpack.Decoder(max_header_list_size=METADATA_BYTES_MAX)
-        #: Bytes taken since the server was last granted more.
-        self._taken_bytes = 0
-        #: Bytes the server takes of the connection, of the stream, of a new stream by its settings, of one frame.
-        self._connection_window = _WINDOW_BYTES_FIRST
-        self._stream_window = _WINDOW_BYTES_FIRST
-        self._first_window = _WINDOW_BYTES_FIRST
-        self._frame_bytes_max = _FRAME_BYTES
-        #: What waits for the server's windows.
-        self._unsent = bytearray()
-        self._paused = False
-
-    @property
-    def congested(self) -> bool:
-        """Whether something sent earlier is still here; `on_room` tells when that ends."""
-        return self._paused or bool(self._unsent)
-
-    def send(self, message: bytes) -> None:
-        """Send a message, at once or as soon as the server takes it. Nothing is done after the end."""
-        if self.ended.done():
-            return
-        data = _message_head.pack(0, len(message)) + message
-        size = len(data)
-        if not self._unsent and size <= min(self._connection_window, self._stream_window, self._frame_bytes_max):
-            self._connection_window -= size
-            self._stream_window -= size
-            self._transport.write(_frame(_DATA, 0, _STREAM, data))
-        else:
-            self._unsent += data
-            self._send_unsent()
-
-    def watch(self, now: float) -> None:
-        """Call it now and then with the loop's time: a peer that vanished without a word is noticed."""
-        silent_s = now - self._heard_at
-        if silent_s > GONE_AFTER_S:
-            self._end(grpc.StatusCode.UNAVAILABLE, "the peer has fallen silent")
-        elif silent_s > PING_AFTER_S and not self._pinged and self._opened:
-            self._pinged = True
-            self._transport.write(_frame(_PING, 0, 0, bytes(8)))
 
     def close(self) -> None:
         """End the stream; the server sees a cancelled call."""
         self._end(grpc.StatusCode.CANCELLED, "closed here")
 
-    # The transport's callbacks.
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         settings = (
-            _setting.pack(_SETTING_ENABLE_PUSH, 0)
-            + _setting.pack(_SETTING_INITIAL_WINDOW_SIZE, _WINDOW_BYTES)
-            + _setting.pack(_SETTING_MAX_FRAME_SIZE, _FRAME_BYTES)
+            (http2.SETTING_ENABLE_PUSH, 0),
+            (http2.SETTING_INITIAL_WINDOW_SIZE, WINDOW_BYTES),
         )
-        block = hpack.Encoder().encode(self._head)
         self._transport.write(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + _frame(_SETTINGS, 0, 0, settings)
-            + _frame(_WINDOW_UPDATE, 0, 0, _number.pack(_WINDOW_BYTES - _WINDOW_BYTES_FIRST))
-            + _frame(_HEADERS, _END_HEADERS, _STREAM, block)
+            http2.PREFACE
+            + http2.settings_frame(settings)
+            + http2.number_frame(http2.WINDOW_UPDATE, 0, WINDOW_BYTES - WINDOW_BYTES_FIRST)
+            + self._headers(self._head, ends=False)
         )
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(grpc.StatusCode.UNAVAILABLE, str(exc) if exc else "the connection was lost")
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._send_more()
-
-    def data_received(self, data: bytes) -> None:
-        if self.ended.done():
-            return
-        self._heard_at = self._loop.time()
-        self._pinged = False
-        received = self._received + data if self._received else data
-        at = 0
-        try:
-            while len(received) - at >= _frame_head.size:
-                high, low, kind, flags, stream = _frame_head.unpack_from(received, at)
-                length = high << 8 | low
-                if length > _FRAME_BYTES:
-                    raise _ProtocolViolation(f"a frame of {length} bytes")
-                begin = at + _frame_head.size
-                if len(received) < begin + length:
-                    break
-                at = begin + length
-                self._take(kind, flags, stream & 0x7FFFFFFF, received[begin:at])
-                if self.ended.done():
-                    return
-        except (_ProtocolViolation, hpack.HPACKError, struct.error, IndexError) as violation:
-            self._end(grpc.StatusCode.INTERNAL, f"not as HTTP/2 has it: {violation}")
-            return
-        self._received = received[at:]
-
-    # What the server says.
-
-    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if self._header_block and kind != _CONTINUATION:
-            raise _ProtocolViolation("headers were interrupted")
-        match kind:
-            case 0:  # DATA
-                self._take_data(flags, stream, payload)
-            case 1 | 9:  # HEADERS, CONTINUATION
-                self._take_headers(kind, flags, stream, payload)
-            case 3 if stream == _STREAM:  # RST_STREAM
-                self._end(grpc.StatusCode.UNAVAILABLE, f"the server reset the stream: {_number.unpack(payload)[0]}")
-            case 4 if not flags & _ACK:  # SETTINGS
-                self._take_settings(payload)
-            case 6 if not flags & _ACK:  # PING
-                self._transport.write(_frame(_PING, _ACK, 0, payload))
-            case 7:  # GOAWAY: a stream that was taken goes on.
-                if _number.unpack_from(payload)[0] & 0x7FFFFFFF < _STREAM:
-                    self._end(grpc.StatusCode.UNAVAILABLE, "the server goes away")
-            case 8:  # WINDOW_UPDATE
-                grant = _number.unpack(payload)[0] & 0x7FFFFFFF
-                if stream == 0:
-                    self._connection_window += grant
-                else:
-                    self._stream_window += grant
-                self._send_more()
-
-    def _take_data(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream != _STREAM or not self._opened:
-            raise _ProtocolViolation("data of no stream")
-        self._taken_bytes += len(payload)
-        if self._taken_bytes >= _WINDOW_BYTES // 2:
-            grant = _number.pack(self._taken_bytes)
-            self._taken_bytes = 0
-            self._transport.write(_frame(_WINDOW_UPDATE, 0, 0, grant) + _frame(_WINDOW_UPDATE, 0, _STREAM, grant))
-        if flags & _PADDED:
-            payload = payload[1 : len(payload) - payload[0]]
-        message = self._message
-        message += payload
-        while len(message) >= _message_head.size:
-            compressed, length = _message_head.unpack_from(message)
-            if compressed or length > MESSAGE_BYTES_MAX:
-                raise _ProtocolViolation(f"a message of {length} bytes, compressed {compressed}")
-            end = _message_head.size + length
-            if len(message) < end:
-                break
-            whole = bytes(message[_message_head.size : end])
-            del message[:end]
-            self._on_message(whole)
-        if flags & _END_STREAM:
-            self._end(grpc.StatusCode.INTERNAL, "the stream ended without a status")
-
-    def _take_headers(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if stream != _STREAM or (kind == _CONTINUATION) != bool(self._header_block):
-            raise _ProtocolViolation("headers of no stream")
-        if kind == _HEADERS:
-            self._headers_end_stream = bool(flags & _END_STREAM)
-            if flags & _PADDED:
-                payload = payload[1 : len(payload) - payload[0]]
-            if flags & _PRIORITY:
-                payload = payload[5:]
-        self._header_block += payload
-        if len(self._header_block) > METADATA_BYTES_MAX:
-            raise _ProtocolViolation("headers without end")
-        if not flags & _END_HEADERS:
-            return
-        headers = {str(name): str(value) for name, value in self._headers.decode(self._header_block)}
-        self._header_block = b""
-        if self._headers_end_stream:
+    def _take_head(self, stream: int, headers: dict[str, str], *, ends: bool) -> None:
+        if stream != http2.STREAM:
+            raise ProtocolViolation("headers of no stream")
+        if ends:
             code = headers.get("grpc-status", "")
             status = _STATUSES.get(int(code) if code.isdecimal() else -1, grpc.StatusCode.UNKNOWN)
             self._end(status, unquote(headers.get("grpc-message", "")))
@@ -299,44 +120,176 @@ class Stream(asyncio.Protocol):
             self._opened = True
             self._on_open(self)
 
-    def _take_settings(self, payload: bytes) -> None:
-        for name, value in _setting.iter_unpack(payload):
-            if name == _SETTING_INITIAL_WINDOW_SIZE:
-                self._stream_window += value - self._first_window
-                self._first_window = value
-            elif name == _SETTING_MAX_FRAME_SIZE:
-                self._frame_bytes_max = value
-        self._transport.write(_frame(_SETTINGS, _ACK, 0, b""))
-        self._send_more()
+    def _take_end(self) -> None:
+        self._end(grpc.StatusCode.INTERNAL, "the stream ended without a status")
 
-    # What we say.
+    def _take_goaway(self, last_stream: int) -> None:
+        if last_stream < http2.STREAM:
+            self._end(grpc.StatusCode.UNAVAILABLE, "the server goes away")
 
-    def _send_more(self) -> None:
-        """There may be room now."""
-        if self.congested:
-            self._send_unsent()
-        if self._opened and not self.congested:
-            self._on_room()
 
-    def _send_unsent(self) -> None:
-        """Send what waits, as far as the windows reach."""
-        unsent = self._unsent
-        while unsent and not self._paused:
-            size = min(len(unsent), self._connection_window, self._stream_window, self._frame_bytes_max)
-            if size <= 0:
-                return
-            self._connection_window -= size
-            self._stream_window -= size
-            self._transport.write(_frame(_DATA, 0, _STREAM, bytes(unsent[:size])))
-            del unsent[:size]
+class ServedStream(Connection):
+    """The server's side: a connection that waits for its one call. `ended` is settled by `finish`, or by the client.
 
-    def _end(self, status: grpc.StatusCode, details: str) -> None:
+    It shows of a call what grpc.aio's ServicerContext shows: `invocation_metadata` and `abort`.
+    """
+
+    def __init__(self, on_call: "Callable[[ServedStream], None]", on_gone: "Callable[[ServedStream], None]") -> None:
+        """`on_call` is called when the call's head is here, if ever; `on_gone` when the connection is closed."""
+        super().__init__()
+        self._on_call = on_call
+        self._on_gone = on_gone
+        #: The call's `/package.Service/Method`.
+        self.path = ""
+        #: Whether the stream ended otherwise than by `finish`.
+        self.lost = False
+        self._metadata: tuple[tuple[str, str | bytes], ...] = ()
+        self._preface_came = False
+        self._let_in = False
+        #: Messages of a client that did not wait to be let in; its first window bounds them.
+        self._early: list[bytes] = []
+        self._client_is_done = False
+        self._on_client_done: Callable[[], None] | None = None
+        self._on_message = self._early.append
+        self._on_room = self._send_last_when_due
+        #: What is sent last, once `finish` was called.
+        self._last: tuple[End, Metadata] | None = None
+        #: Bounds the wait for the head of the call, later for the client's farewell.
+        self._timer = self._loop.call_later(CONNECT_S, self._lose_patience)
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The metadata of the call; binary values as bytes."""
+        return self._metadata
+
+    def let_in(self, on_message: Callable[[bytes], None], on_client_done: Callable[[], None]) -> None:
+        """Answer the call: the client may send. `on_message` is called with each message, `on_client_done` when there
+        will be no more; neither after the end, and neither may raise.
+        """
         if self.ended.done():
             return
-        self.ended.set_result(End(status, details))
+        self._let_in = True
+        self._transport.write(self._headers(((":status", "200"), ("content-type", "application/grpc")), ends=False))
+        self._grant(WINDOW_BYTES - WINDOW_BYTES_FIRST)
+        self._on_message = on_message
+        for message in self._early:
+            on_message(message)
+        self._early.clear()
+        self._on_client_done = on_client_done
+        if self._client_is_done:
+            on_client_done()
+
+    async def finish(self, status: grpc.StatusCode, details: str = "", trailers: Metadata = ()) -> None:
+        """End the stream, after everything that was sent. Returns when that has left, or the client is gone."""
+        if self._last is None:
+            self._last = (End(status, details), trailers)
+            if not self.congested and not self.ended.done():
+                self._send_last()
+        await asyncio.wait([self.ended])
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
+        """`finish`, then raise AbortError."""
+        await self.finish(code, details, trailing_metadata)
+        raise grpc.aio.AbortError
+
+    def close(self) -> None:
+        """Be gone, whatever the client has not got yet."""
+        self._end(grpc.StatusCode.CANCELLED, "closed here")
         self._transport.abort()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # Larger windows are granted to those who are let in.
+        self._transport.write(http2.settings_frame([(http2.SETTING_MAX_CONCURRENT_STREAMS, 1)]))
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    size = len(payload)
-    return _frame_head.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+        self._on_gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._preface_came:
+            data = self._received + data
+            if not (data.startswith(http2.PREFACE) or http2.PREFACE.startswith(data)):
+                self._end(grpc.StatusCode.INTERNAL, "not HTTP/2")
+                return
+            if len(data) < len(http2.PREFACE):
+                self._received = data
+                return
+            self._preface_came, self._received = True, b""
+            data = data[len(http2.PREFACE) :]
+        super().data_received(data)
+
+    def _take_head(self, stream: int, headers: dict[str, str], *, ends: bool) -> None:
+        if stream != http2.STREAM:
+            self._answer(http2.number_frame(http2.RST_STREAM, stream, _REFUSED_STREAM))
+            return
+        if self._opened:
+            if not ends:
+                raise ProtocolViolation("a second head")
+            self._take_end()
+            return
+        self._timer.cancel()
+        self._opened = True
+        self.path = headers.get(":path", "")
+        self._metadata = tuple((name, _value(name, value)) for name, value in headers.items() if name[:1] != ":")
+        self._client_is_done = ends
+        self._on_call(self)
+
+    def _take_foreign_data(self, stream: int, payload: bytes) -> None:
+        if stream == http2.STREAM or not stream % 2:
+            raise ProtocolViolation("data of no stream")
+        # It was refused, which its client does not know yet; the connection's window is to be kept open.
+        if payload:
+            self._answer(http2.number_frame(http2.WINDOW_UPDATE, 0, len(payload)))
+
+    def _take_end(self) -> None:
+        if self._client_is_done:
+            raise ProtocolViolation("a second end")
+        self._client_is_done = True
+        if self._on_client_done is not None:
+            self._on_client_done()
+
+    def _send_last_when_due(self) -> None:
+        if self._last is not None:
+            self._send_last()
+
+    def _send_last(self) -> None:
+        assert self._last is not None
+        end, trailers = self._last
+        head = () if self._let_in else ((":status", "200"), ("content-type", "application/grpc"))
+        said = (("grpc-status", str(end.status.value[0])), ("grpc-message", quote(end.details, safe=" ")))
+        self._transport.write(
+            self._headers((*head, *said, *((name, _text(value)) for name, value in trailers)), ends=True)
+            # The next call goes to a connection of its own.
+            + http2.number_frame(http2.GOAWAY, 0, http2.STREAM, _NO_ERROR)
+        )
+        self.ended.set_result(end)
+        self._timer = self._loop.call_later(LINGER_S, self._stop_lingering)
+
+    def _end(self, status: grpc.StatusCode, details: str) -> None:
+        if not self.ended.done():
+            self.lost = True
+            if status is grpc.StatusCode.INTERNAL:
+                _logger.warning("a client of the data channel was cut off: %s", details)
+            super()._end(status, details)
+
+    def _stop_lingering(self) -> None:
+        _logger.info("a client of the data channel did not close after its end")
+        self._transport.abort()
+
+    def _lose_patience(self) -> None:
+        self._end(grpc.StatusCode.UNAVAILABLE, "no call came")
+
+
+def _value(name: str, value: str) -> str | bytes:
+    """Metadata as gRPC writes it to headers: binary values in base64, without padding or with."""
+    if not name.endswith("-bin"):
+        return value
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise ProtocolViolation("binary metadata that is not base64") from error
+
+
+def _text(value: str | bytes) -> str:
+    return base64.b64encode(value).rstrip(b"=").decode() if isinstance(value, bytes) else value

@@ -33,6 +33,7 @@ from tovuk_kit.metering import MeteredProcess
 from tovuk_kit.notices import Notices
 from tovuk_kit.server import start_server
 from tovuk_kit.usage import UNLIMITED
+from tovuk_kv.api import exchange as kv_exchange
 from tovuk_kv.api import registrations as kv_registrations
 from tovuk_kv.bulk import Bulk
 from tovuk_kv.clients.control import ControlRegistry
@@ -373,7 +374,9 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path, nats_url: str) -
     house.bulk = Bulk(house.namespaces, house.store, house.meters, house.clock)
     house.upkeep = KvUpkeep(house.store, house.namespaces, house.lifecycle)
     services = kv_registrations(house.namespaces, house.bulk, house.lifecycle)
-    server = await start_server(f"unix:{tmp_path}/kv.sock", internal_key=KEY, services=services)
+    server = await start_server(
+        f"unix:{tmp_path}/kv.sock", internal_key=KEY, services=services, exchange=kv_exchange(house.namespaces)
+    )
     house.channel_path = server.target.removeprefix("unix:")
     house.channel = Channel(server.target, KEY, "kv")
     stops += [notices.close, house.store.close, metered.close, house.namespaces.close, server.stop, house.channel.close]

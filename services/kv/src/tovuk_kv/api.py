@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from tovuk.common.v1.common_pb2 import Frame
 from tovuk.kv.v1 import frames
 from tovuk.kv.v1 import kv_pb2 as wire
 from tovuk.kv.v1.kv_pb2_grpc import (
@@ -16,8 +15,8 @@ from tovuk.kv.v1.kv_pb2_grpc import (
     add_KvAdminServicer_to_server,
     add_KvDataServicer_to_server,
 )
-from tovuk_kit.channel import serve_frames
 from tovuk_kit.errors import TovukError
+from tovuk_kit.exchange import Exchange
 from tovuk_kit.server import Registration
 from tovuk_kv.bulk import Bulk, EntryPart
 from tovuk_kv.directory import Target
@@ -39,40 +38,23 @@ def registrations(namespaces: Namespaces, bulk: Bulk, lifecycle: Lifecycle) -> S
     )
 
 
+def exchange(namespaces: Namespaces) -> Exchange[frames.Operation, frames.Answer]:
+    """The data plane's coalesced operations, to be served beside it."""
+    return Exchange(
+        method="/tovuk.kv.v1.KvData/Exchange",
+        decode=frames.decode_operations,
+        encode=frames.encode,
+        handle=partial(_handle, namespaces),
+        failed=_failed,
+    )
+
+
 class KvData(KvDataServicer):
-    """The data plane."""
+    """The data plane but for `Exchange`, which is not served by grpc.aio."""
 
     def __init__(self, namespaces: Namespaces, bulk: Bulk) -> None:
         self._namespaces = namespaces
         self._bulk = bulk
-
-    def Exchange(self, request_iterator: AsyncIterator[Frame], context: object) -> AsyncIterator[Frame]:  # noqa: N802
-        return serve_frames(
-            request_iterator,
-            decode=frames.decode_operations,
-            encode=frames.encode,
-            handle=self._handle,
-            failed=_failed,
-        )
-
-    def _handle(self, op: frames.Operation, reply: Reply) -> None:
-        target = Target(op.account, op.service, op.namespace)
-        if isinstance(op, frames.Get):
-            self._namespaces.get(target, op.key, op.if_none_match, partial(_got, op.id, reply))
-        elif isinstance(op, frames.Put):
-            conditions = (parse_condition(op.if_match), parse_condition(op.if_none_match))
-            self._namespaces.put(
-                target,
-                Put(op.key, op.value, op.encoding, op.metadata, *conditions),
-                expires_at=op.expires_at,
-                ttl_seconds=op.ttl_seconds,
-                answer=partial(_written, op.id, reply),
-            )
-        elif isinstance(op, frames.Delete):
-            delete = Delete(op.key, parse_condition(op.if_match), "")
-            self._namespaces.delete(target, delete, partial(_written, op.id, reply))
-        else:
-            self._namespaces.list(target, op.prefix, op.limit, op.cursor, partial(_listed, op.id, reply))
 
     async def PutLarge(  # noqa: N802
         self, request_iterator: AsyncIterator[wire.PutLargeRequest], context: object
@@ -168,6 +150,26 @@ class KvAdmin(KvAdminServicer):
     ) -> wire.ListNamespacesReply:
         found = await self._lifecycle.list(request.service_id)
         return wire.ListNamespacesReply(namespaces=[_namespace(namespace) for namespace in found])
+
+
+def _handle(namespaces: Namespaces, op: frames.Operation, reply: Reply) -> None:
+    target = Target(op.account, op.service, op.namespace)
+    if isinstance(op, frames.Get):
+        namespaces.get(target, op.key, op.if_none_match, partial(_got, op.id, reply))
+    elif isinstance(op, frames.Put):
+        conditions = (parse_condition(op.if_match), parse_condition(op.if_none_match))
+        namespaces.put(
+            target,
+            Put(op.key, op.value, op.encoding, op.metadata, *conditions),
+            expires_at=op.expires_at,
+            ttl_seconds=op.ttl_seconds,
+            answer=partial(_written, op.id, reply),
+        )
+    elif isinstance(op, frames.Delete):
+        delete = Delete(op.key, parse_condition(op.if_match), "")
+        namespaces.delete(target, delete, partial(_written, op.id, reply))
+    else:
+        namespaces.list(target, op.prefix, op.limit, op.cursor, partial(_listed, op.id, reply))
 
 
 def _got(operation: int, reply: Reply, answer: GetAnswer) -> None:

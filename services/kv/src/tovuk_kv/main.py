@@ -11,7 +11,7 @@ from tovuk_kit.metering import MeteredProcess
 from tovuk_kit.notices import Notices
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
-from tovuk_kv.api import registrations
+from tovuk_kv.api import exchange, registrations
 from tovuk_kv.bulk import Bulk
 from tovuk_kv.clients.control import ControlRegistry
 from tovuk_kv.lifecycle import Lifecycle
@@ -70,7 +70,13 @@ async def _serve(settings: Settings) -> None:
         await store.close()
 
     upkeep.start()
-    await serve(settings=settings, services=registrations(namespaces, bulk, lifecycle), ready=ready, stop=stop)
+    await serve(
+        settings=settings,
+        services=registrations(namespaces, bulk, lifecycle),
+        exchange=exchange(namespaces),
+        ready=ready,
+        stop=stop,
+    )
 
 
 def main() -> None:

@@ -73,7 +73,8 @@ class KvDataServicer:
     """
 
     def Exchange(self, request_iterator, context):
-        """Operations in, answers out, in any order; each carries its id.
+        """Operations in, answers out, in any order; each carries its id. Served beside the gRPC address, one stream a connection:
+        at unix:/path.data, or at the next port.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
