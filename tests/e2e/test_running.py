@@ -19,7 +19,7 @@ _BACK_WITHIN_S = 5.0
 _GONE_WITHIN_S = 10.0
 _IDLE_MIB_MAX = 90
 #: What makes the product on one machine; a gateway process more for each two cores.
-_PROCESSES = {"gateway", "control", "kv", "metering", "nats-server"}
+_PROCESSES = {"gateway", "control", "kv", "metering", "sqlite", "nats-server"}
 
 
 def _alive(pid: int) -> bool:

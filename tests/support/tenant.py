@@ -24,7 +24,9 @@ class Tenant:
     def made(cls, url: str, operator_token: str, *, plan: str = "self_hosted") -> Self:
         """Made by the operator."""
         handle = f"t{secrets.token_hex(8)}"
-        answer = _request(url, operator_token, "POST", "/v1/operator/accounts", json={"handle": handle, "plan": plan})
+        answer = _request_again(
+            url, operator_token, "POST", "/v1/operator/accounts", json={"handle": handle, "plan": plan}
+        )
         assert answer.is_success, answer.text
         return cls.of(url, answer.json()["token"])
 
@@ -32,11 +34,11 @@ class Tenant:
     def of(cls, url: str, token: str) -> Self:
         """A new service and namespace of the account that the token belongs to."""
         name = f"s{secrets.token_hex(8)}"
-        made = _request(url, token, "POST", "/v1/services", json={"name": name, "kind": "rust_worker"})
+        made = _request_again(url, token, "POST", "/v1/services", json={"name": name, "kind": "rust_worker"})
         assert made.is_success, made.text
         service = made.json()["service"]["id"]
         kv = f"/v1/services/{service}/kv"
-        namespace = _request(url, token, "POST", f"{kv}/namespaces", json={"name": "CACHE"})
+        namespace = _request_again(url, token, "POST", f"{kv}/namespaces", json={"name": "CACHE"})
         assert namespace.is_success, namespace.text
         return cls(url, token, service, f"{kv}/CACHE")
 
@@ -115,3 +117,13 @@ def _request(url: str, token: str, method: str, path: str, **more: Any) -> httpx
     # Loading certificates, which plain HTTP has no use for, takes longer than the request.
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60, verify=False) as client:
         return client.request(method, path, **more)
+
+
+def _request_again(*arguments: Any, **more: Any) -> httpx.Response:
+    """A request that is repeated while a service that an earlier test killed is on its way back."""
+    for _ in range(30):
+        answer = _request(*arguments, **more)
+        if answer.status_code != 503:
+            break
+        time.sleep(1)
+    return answer

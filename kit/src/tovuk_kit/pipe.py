@@ -13,6 +13,9 @@ _MONITOR_TIMEOUT_S = 2.0
 _READY_WITHIN_S = 30.0
 _PAUSE_S = 0.02
 
+#: Answers without JetStream until a server is taken to have none.
+_LOOKS_MAX = 100
+
 
 class UnsafePipe(Exception):
     """The NATS server may lose what it has acknowledged; the message is for the operator."""
@@ -31,10 +34,9 @@ async def check_pipe(monitor_url: str) -> None:
         raise UnsafePipe(f"TOVUK_NATS_MONITOR_URL is not an http address: {monitor_url}")
     try:
         async with asyncio.timeout(_READY_WITHIN_S):
-            found = await _settings(monitor_url)
+            jetstream = await _settings(monitor_url)
     except TimeoutError as problem:
         raise SilentPipe(f"NATS does not answer at {monitor_url}/varz") from problem
-    jetstream = found.get("jetstream", {}).get("config", {}) if isinstance(found, dict) else {}
     if not jetstream.get("store_dir"):
         raise UnsafePipe(f"the NATS at {monitor_url} has no JetStream; start it with a store_dir on a durable disk")
     if not jetstream.get("sync_always"):
@@ -44,12 +46,23 @@ async def check_pipe(monitor_url: str) -> None:
         )
 
 
-async def _settings(monitor_url: str) -> object:
+async def _settings(monitor_url: str) -> dict[str, object]:
+    """JetStream's, or none where the server has no JetStream."""
+    looks = 0
     while True:
         try:
-            return await asyncio.to_thread(_varz, monitor_url)
+            found = await asyncio.to_thread(_varz, monitor_url)
         except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError):
-            await asyncio.sleep(_PAUSE_S)
+            pass
+        else:
+            settings: dict[str, object] = (
+                found.get("jetstream", {}).get("config", {}) if isinstance(found, dict) else {}
+            )
+            looks += 1
+            # The server answers here some moments before its JetStream has begun.
+            if settings.get("store_dir") or looks == _LOOKS_MAX:
+                return settings
+        await asyncio.sleep(_PAUSE_S)
 
 
 def _varz(monitor_url: str) -> object:
