@@ -170,6 +170,12 @@ goto next_tail;\n    }\n    TOVUK_READ(pC)\n",
         text: "      if( mrc==SQLITE_INTERRUPT && db->tovuk.enforced ) isSpecialError = 0;\n",
     },
     Insertion {
+        why: "the file's cap is told from a full disk",
+        after: "      if( pgno>pPager->mxPgno ){\n",
+        before: "        rc = SQLITE_FULL;\n",
+        text: "        tovuk_at_page_cap();\n",
+    },
+    Insertion {
         why: "every statement that writes can be undone alone; those that FTS5 runs inside of one are undone with it",
         after: "  p->usesStmtJournal = (u8)(pParse->isMultiWrite && pParse->mayAbort);\n",
         before: "",
@@ -187,6 +193,13 @@ sqlite3ErrorMsg(pParse, \"object name reserved for internal use: %s\", zName);\n
         after: "",
         before: "SQLITE_PRIVATE int sqlite3CheckObjectName(\n  Parse *pParse,            /* Parsing context */\n",
         text: "int tovukHiddenName(sqlite3*, const char*);\n",
+    },
+    Insertion {
+        why: "nothing of a tenant's is made in the temporary schema, whose name the authorizer is not told",
+        after: "      sqlite3ErrorMsg(pParse, \"unknown database %T\", pName1);\n      return -1;\n    }\n",
+        before: "  }else{\n    assert( db->init.iDb==0 || db->init.busy || IN_SPECIAL_PARSE\n",
+        text: "    if( iDb==1 && db->tovuk.tenant ){\n      \
+sqlite3ErrorMsg(pParse, \"temporary objects are not allowed\");\n      return -1;\n    }\n",
     },
     Insertion {
         why: "PRAGMA table_list leaves hidden tables out",

@@ -36,3 +36,6 @@ struct TovukCounters {
   (db->tovuk.tenant && db->tovuk.hidden_count && TOVUK_OUTER && TOVUK_CATALOGUE(C) && tovukHidden(db, (C)->uc.pCursor))
 
 static int tovukTake(TovukCounters*, int, sqlite3_uint64);
+
+/* Told by what embeds SQLite: this thread's statement needs more pages than the file may have. */
+void tovuk_at_page_cap(void);

@@ -65,8 +65,11 @@ fn one_of(name: &str, names: &[&str]) -> bool {
     names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-pub fn hidden(name: &str) -> bool {
-    name.get(..HIDDEN_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(HIDDEN_PREFIX))
+/// True for our own tables and indexes, and the indexes SQLite makes for them.
+fn hidden(name: &str) -> bool {
+    const AUTOMATIC: &str = "sqlite_autoindex_";
+    let begins = |name: &str, begin: &str| name.get(..begin.len()).is_some_and(|found| found.eq_ignore_ascii_case(begin));
+    begins(name, HIDDEN_PREFIX) || (begins(name, AUTOMATIC) && begins(&name[AUTOMATIC.len()..], HIDDEN_PREFIX))
 }
 
 /// None: allowed.

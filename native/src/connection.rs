@@ -38,7 +38,6 @@ struct Opening<'a> {
     path: &'a str,
     create: bool,
     readonly: bool,
-    pages_max: u32,
     cache_bytes: u64,
     variables_max: u64,
     sql_bytes_max: u64,
@@ -74,14 +73,18 @@ impl Opening<'_> {
         unsafe { ffi::sqlite3_busy_timeout(handle.raw, self.busy_timeout_ms as c_int) };
         handle.execute(&format!("PRAGMA cache_size={}", -((self.cache_bytes / 1024) as i64)))?;
         handle.execute("PRAGMA cell_size_check=ON")?;
+        // Where the system's sync does not reach the disk itself.
+        handle.execute("PRAGMA fullfsync=ON")?;
+        handle.execute("PRAGMA checkpoint_fullfsync=ON")?;
+        if self.create {
+            // Of a new file only: free pages can be given back later, a few at a time.
+            handle.execute("PRAGMA auto_vacuum=INCREMENTAL")?;
+        }
         if self.readonly {
             handle.execute("PRAGMA query_only=ON")?;
         } else {
             handle.execute("PRAGMA journal_mode=WAL")?;
             handle.execute("PRAGMA synchronous=FULL")?;
-        }
-        if self.pages_max > 0 {
-            handle.execute(&format!("PRAGMA max_page_count={}", self.pages_max))?;
         }
         let mut session = Session::new(handle, self.memory_bytes_max, self.temp_bytes_max, self.readonly);
         session.find_hidden()?;
@@ -123,7 +126,7 @@ fn statements_of(statements: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Paramet
 #[pymethods]
 impl Connection {
     #[new]
-    #[pyo3(signature = (path, *, create=false, readonly=false, pages_max=0, cache_bytes=2_097_152, variables_max=32_766, sql_bytes_max=100_000,
+    #[pyo3(signature = (path, *, create=false, readonly=false, cache_bytes=2_097_152, variables_max=32_766, sql_bytes_max=100_000,
         value_bytes_max=10_485_760, memory_bytes_max=134_217_728, temp_bytes_max=1_073_741_824, busy_timeout_ms=5_000))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python's")]
     fn new(
@@ -131,7 +134,6 @@ impl Connection {
         path: &str,
         create: bool,
         readonly: bool,
-        pages_max: u32,
         cache_bytes: u64,
         variables_max: u64,
         sql_bytes_max: u64,
@@ -144,7 +146,6 @@ impl Connection {
             path,
             create,
             readonly,
-            pages_max,
             cache_bytes,
             variables_max,
             sql_bytes_max,
@@ -158,7 +159,7 @@ impl Connection {
     }
 
     #[pyo3(signature = (statements, *, trusted=false, rows_read_max=None, rows_written_max=None, more=None, deadline_ms=None, interrupt=None,
-        page_rows_max=10_000, page_bytes_max=10_485_760, resumable=false))]
+        page_rows_max=10_000, page_bytes_max=10_485_760, resumable=false, skip_rows=0, pages_max=0))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python's")]
     fn run(
         &self,
@@ -173,6 +174,8 @@ impl Connection {
         page_rows_max: usize,
         page_bytes_max: usize,
         resumable: bool,
+        skip_rows: u64,
+        pages_max: u32,
     ) -> PyResult<Vec<StatementResult>> {
         let statements = statements_of(statements)?;
         let options = Options {
@@ -184,6 +187,8 @@ impl Connection {
             page_rows_max,
             page_bytes_max,
             resumable,
+            skip_rows,
+            pages_max,
         };
         let outcomes = self.with(py, |session| session.run(statements, options))?;
         let outcomes = outcomes.map_err(|failure| failure.into_py(py))?;
@@ -211,6 +216,8 @@ impl Connection {
             page_rows_max,
             page_bytes_max,
             resumable: true,
+            skip_rows: 0,
+            pages_max: 0,
         };
         let page = self.with(py, |session| session.next_page(options))?;
         let page = page.ok_or_else(|| PyRuntimeError::new_err("no statement is suspended"))?;

@@ -117,7 +117,7 @@ fn matches(session: &mut Session, detail: &str, table: &str, index: Option<&str>
     }
     let unique = first_text(
         session,
-        "SELECT 1 FROM pragma_index_list(?) l WHERE l.name=? AND l.\"unique\" AND (SELECT count(*) FROM pragma_index_info(l.name))=?",
+        "SELECT 1 FROM pragma_index_list(?) l WHERE l.name=? AND l.\"unique\" AND (SELECT count(*) FROM pragma_index_info(l.name))=CAST(? AS INTEGER)",
         &[table.to_owned(), index.to_owned(), equal.to_string()],
     );
     match (unique, equal) {

@@ -14,6 +14,7 @@ pub const VFS_NAME: &CStr = c"tovuk";
 thread_local! {
     static MEMORY_LEFT: Cell<i64> = const { Cell::new(i64::MAX / 2) };
     static TEMP_LEFT: Cell<i64> = const { Cell::new(i64::MAX / 2) };
+    static FULL: Cell<&'static str> = const { Cell::new("full") };
     static OPENING: RefCell<Option<CString>> = const { RefCell::new(None) };
 }
 
@@ -24,6 +25,7 @@ impl Bounds {
     pub fn set(memory_bytes: u64, temp_bytes: u64) -> Bounds {
         MEMORY_LEFT.set(i64::try_from(memory_bytes).unwrap_or(i64::MAX / 2));
         TEMP_LEFT.set(i64::try_from(temp_bytes).unwrap_or(i64::MAX / 2));
+        FULL.set("full");
         Bounds
     }
 }
@@ -33,6 +35,16 @@ impl Drop for Bounds {
         MEMORY_LEFT.set(i64::MAX / 2);
         TEMP_LEFT.set(i64::MAX / 2);
     }
+}
+
+/// What SQLITE_FULL of this thread's run meant: the disk, the file's cap, or the bound on temporary files.
+pub fn what_is_full() -> &'static str {
+    FULL.get()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn tovuk_at_page_cap() {
+    FULL.set("page_cap");
 }
 
 /// Lets this thread open one file as a database while `work` runs; no other moment lets any be opened.
@@ -135,6 +147,7 @@ unsafe impl Sync for System {}
 unsafe extern "C" fn counted_write(file: *mut ffi::sqlite3_file, data: *const c_void, length: c_int, offset: i64) -> c_int {
     let left = TEMP_LEFT.get() - i64::from(length);
     if left < 0 {
+        FULL.set("temp_full");
         return ffi::SQLITE_FULL;
     }
     TEMP_LEFT.set(left);

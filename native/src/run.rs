@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 
 use crate::authorizer::Verdict;
 use crate::error::Failure;
-use crate::guard::Bounds;
+use crate::guard::{self, Bounds};
 use crate::json;
 use crate::params::Parameters;
 use crate::sqlite::{Counters, HIDDEN_ROWS, Handle, READ, Statement, WRITTEN, ffi};
@@ -104,6 +104,10 @@ pub struct Options {
     pub page_rows_max: usize,
     pub page_bytes_max: usize,
     pub resumable: bool,
+    /// Rows of reading statements that are passed over.
+    pub skip_rows: u64,
+    /// Pages the file may have; 0: as before.
+    pub pages_max: u32,
 }
 
 /// What SQLite's callbacks see of the run in progress. Boxed: its address is registered with the connection.
@@ -202,6 +206,7 @@ pub struct Session {
     pub memory_bytes_max: u64,
     pub temp_bytes_max: u64,
     pub readonly: bool,
+    pages_max: u32,
     pub handle: Handle,
 }
 
@@ -222,7 +227,17 @@ impl Session {
             ffi::sqlite3_progress_handler(handle.raw, 1_000, Some(progress), (&raw mut *context).cast());
             ffi::sqlite3_set_authorizer(handle.raw, Some(crate::authorizer::authorize), (&raw mut context.verdict).cast());
         }
-        Session { prepared: Default::default(), own: HashMap::new(), suspended: None, context, memory_bytes_max, temp_bytes_max, readonly, handle }
+        Session {
+            prepared: Default::default(),
+            own: HashMap::new(),
+            suspended: None,
+            context,
+            memory_bytes_max,
+            temp_bytes_max,
+            readonly,
+            pages_max: 0,
+            handle,
+        }
     }
 
     /// Runs one statement of ours, kept prepared, unmetered; answers its first row's integers.
@@ -274,6 +289,8 @@ impl Session {
                 _ => "interrupted",
             }
             .to_owned();
+        } else if failure.kind == "full" {
+            failure.kind = guard::what_is_full();
         } else if let Some((kind, message)) = self.context.verdict.denied.take() {
             failure.kind = kind;
             failure.message = message;
@@ -325,6 +342,10 @@ impl Session {
     pub fn run(&mut self, statements: Vec<(String, Parameters)>, mut options: Options) -> std::result::Result<Vec<Outcome>, Failure> {
         if self.suspended.is_some() {
             return Err(Failure::plain("busy", "a statement of this connection is suspended"));
+        }
+        if options.pages_max != 0 && options.pages_max != self.pages_max {
+            self.handle.execute(&format!("PRAGMA max_page_count={}", options.pages_max))?;
+            self.pages_max = options.pages_max;
         }
         let nested = !self.handle.autocommit();
         let alone = statements.len() == 1 && !nested;
@@ -403,7 +424,7 @@ impl Session {
         let statement = self.prepare(&sql, options.trusted)?;
         let changes = unsafe { ffi::sqlite3_total_changes64(self.handle.raw) };
         let bound = parameters.bind(&self.handle, &statement);
-        let page = bound.and_then(|()| self.page(&statement, options.page_rows_max, options.page_bytes_max.saturating_sub(bytes), false));
+        let page = bound.and_then(|()| self.page(&statement, options, bytes, false));
         let mut outcome = match page {
             Ok(outcome) => outcome,
             Err(failure) => {
@@ -434,16 +455,18 @@ impl Session {
         }
     }
 
-    /// Rows until the page is full or the statement done. `pending`: the statement stands on a row that was not told yet.
-    fn page(&mut self, statement: &Statement, rows_max: usize, bytes_max: usize, pending: bool) -> std::result::Result<Outcome, Failure> {
+    /// Rows until the page is full or the statement done; `bytes` of the page are taken. `pending`: the statement stands on a row that was not told yet.
+    fn page(&mut self, statement: &Statement, options: &Options, bytes: usize, pending: bool) -> std::result::Result<Outcome, Failure> {
         self.handle.counters().statement = statement.raw.cast();
-        let page = self.counted_page(statement, rows_max, bytes_max, pending);
+        let page = self.counted_page(statement, options, bytes, pending);
         self.handle.counters().statement = std::ptr::null_mut();
         page
     }
 
-    fn counted_page(&mut self, statement: &Statement, rows_max: usize, bytes_max: usize, mut pending: bool) -> std::result::Result<Outcome, Failure> {
+    fn counted_page(&mut self, statement: &Statement, options: &Options, bytes: usize, mut pending: bool) -> std::result::Result<Outcome, Failure> {
         let raw = statement.raw;
+        let (rows_max, bytes_max) = (options.page_rows_max, options.page_bytes_max.saturating_sub(bytes));
+        let mut skip = if statement.readonly() { options.skip_rows } else { 0 };
         let used = self.handle.counters().used;
         let mut out = Outcome { readonly: statement.readonly(), rows: vec![b'['], ..Outcome::default() };
         let columns = unsafe { ffi::sqlite3_column_count(raw) };
@@ -460,6 +483,10 @@ impl Session {
                 }
             }
             pending = false;
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
             if out.row_count >= rows_max || (out.row_count > 0 && out.rows.len() >= bytes_max) {
                 if out.readonly {
                     break;
@@ -503,7 +530,7 @@ impl Session {
         options.trusted = suspended.trusted;
         self.enter(&mut options);
         let bounds = Bounds::set(self.memory_bytes_max, self.temp_bytes_max);
-        let page = self.page(&suspended.statement, options.page_rows_max, options.page_bytes_max, true);
+        let page = self.page(&suspended.statement, &options, 0, true);
         drop(bounds);
         let page = page.map_err(|failure| self.explained(failure));
         self.trust();

@@ -4,13 +4,12 @@ Read: a cursor comes to rest on an entry.
 Written: an entry is put into a table or index of the file, or a row is removed from a table.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tovuk_sqlite_native import Connection
+from tovuk_sqlite_native import Connection, SqliteError
 
 COUNT = "with recursive n(i) as (select 1 union all select i + 1 from n where i < {last}) "
 SCHEMA = [
@@ -105,12 +104,9 @@ CASES = [
 ]
 
 
-@pytest.fixture
-def tenant(tmp_path: Path) -> Iterator[Connection]:
-    connection = Connection(str(tmp_path / "tenant.db"), create=True)
-    connection.run([(sql, ()) for sql in SCHEMA])
-    yield connection
-    connection.close()
+@pytest.fixture(autouse=True)
+def schema(tenant: Connection) -> None:
+    tenant.run([(sql, ()) for sql in SCHEMA])
 
 
 def test_there_are_forty_statements() -> None:
@@ -125,8 +121,6 @@ def test_rows_are_counted_as_derived_by_hand(tenant: Connection, case: Case) -> 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.sql)
 def test_a_budget_of_just_the_counted_rows_suffices_and_one_less_stops(tenant: Connection, case: Case) -> None:
-    from tovuk_sqlite_native import SqliteError
-
     before = content(tenant)
     for meter, rows in (("rows_read", case.rows_read), ("rows_written", case.rows_written)):
         if rows == 0:

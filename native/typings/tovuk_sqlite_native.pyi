@@ -30,7 +30,9 @@ Kind = Literal[
     "interrupted",
     "too_big",  # a value, statement or result row above its limit
     "memory",  # the run's own bound (memory_bytes_max), or the machine's
-    "full",  # the page cap, the bound on temporary files, or the disk
+    "page_cap",  # the file needs more pages than it may have
+    "temp_full",  # the bound on temporary files
+    "full",  # the disk
     "busy",
     "readonly",
     "corrupt",
@@ -130,7 +132,6 @@ class Connection:
         *,
         create: bool = False,
         readonly: bool = False,
-        pages_max: int = 0,
         cache_bytes: int = 2_097_152,
         variables_max: int = 32_766,
         sql_bytes_max: int = 100_000,
@@ -140,7 +141,7 @@ class Connection:
         busy_timeout_ms: int = 5_000,
     ) -> None:
         """Opens the file. `readonly` refuses writes (PRAGMA query_only) but takes part in the WAL as any reader.
-        `pages_max` 0: no cap of its own.
+        A file that is made can give free pages back (`PRAGMA incremental_vacuum`, trusted).
 
         Raises SqliteError ("io", "corrupt", "busy").
         """
@@ -158,17 +159,21 @@ class Connection:
         page_rows_max: int = 10_000,
         page_bytes_max: int = 10_485_760,
         resumable: bool = False,
+        skip_rows: int = 0,
+        pages_max: int = 0,
     ) -> list[Result]:
         """Runs all statements or none: a transaction of its own, or a savepoint of the one `begin` opened.
 
-        `trusted`: our own statements (hidden tables, any pragma), never a tenant's text. `more(meter, used)` is asked
-        (with the GIL, in this thread) when a budget is
-        used up in the middle of a statement and answers how many units more there are, 0 for none. `deadline_ms`
-        counts from the call. Bounds of a page hold for
-        each statement's rows and for the bytes of all; a statement that only reads stops there, one that writes is
-        finished and its further rows are dropped.
-        `resumable`: one reading statement outside of a transaction; if its page is not the last, the statement stays
-        open with its snapshot for `next_page`.
+        `trusted`: our own statements (hidden tables, any pragma), never a tenant's text; unmetered tables of
+        ours count like others. `more(meter, used)` is asked (with the GIL, in this thread) when a budget is
+        used up in the middle of a statement and answers how many units more there are, 0 for none.
+        `deadline_ms` counts from the call.
+
+        A page's bounds hold for each statement's rows and for the bytes of all; a statement that only reads
+        stops there, one that writes is finished and its further rows are dropped. `skip_rows` of each reading
+        statement are read and passed over. `resumable`: one reading statement outside of a transaction; if its
+        page is not the last, the statement stays open with its snapshot for `next_page`. `pages_max`: what the
+        file may have from now on; 0 leaves it. It is never below what the file has.
 
         Raises SqliteError.
         """
