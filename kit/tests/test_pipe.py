@@ -7,17 +7,17 @@ import pytest
 
 from tovuk_kit.pipe import UnsafePipe, check_pipe
 
+UNHEALTHY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
 SAFE = {"jetstream": {"config": {"store_dir": "/data", "sync_always": True}}}
 
 
-async def monitor(varz: object, *, silent_first: int = 0) -> tuple[asyncio.Server, str]:
-    left = silent_first
+async def monitor(varz: object, *, at_first: tuple[bytes, ...] = ()) -> tuple[asyncio.Server, str]:
+    before = list(at_first)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal left
         await reader.readuntil(b"\r\n\r\n")
-        if left:
-            left -= 1
+        if before:
+            writer.write(before.pop(0))
         else:
             body = json.dumps(varz).encode()
             writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -27,8 +27,8 @@ async def monitor(varz: object, *, silent_first: int = 0) -> tuple[asyncio.Serve
     return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_a_server_that_syncs_every_message_is_taken_once_it_answers() -> None:
-    server, url = await monitor(SAFE, silent_first=2)
+async def test_a_server_that_syncs_every_message_is_taken_once_it_is_healthy() -> None:
+    server, url = await monitor(SAFE, at_first=(b"", UNHEALTHY, UNHEALTHY))
     async with server:
         await check_pipe(url)
 

@@ -78,7 +78,7 @@ async def test_a_full_disk_stops_writes_alone(small_disk: Path, rng: random.Rand
         for name in names[:100]:
             assert tenant.request("DELETE", f"{tenant.kv}/values/{name}").is_success
         assert tenant.usage()["usage"]["meters"]["day"]["kv_writes"] >= 301
-        assert set(product.processes()) == {"gateway", "control", "kv", "metering", "nats-server"}
+        assert set(product.processes()) == {"gateway", "control", "kv", "sqlite", "metering", "nats-server"}
 
         ballast.unlink()
         await load.run(put, connections=16, enough=lambda: len(load.of(Outcome.DONE)) >= len(acknowledged) + 100)
