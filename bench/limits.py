@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -56,10 +57,10 @@ def _redis(folder: Path, seconds: float) -> dict[Operation, float]:
     return {"get": rates["get"], "put": rates["set"]}
 
 
-def _engine(folder: Path, seconds: float) -> dict[Operation, float]:
-    # A process of its own: the store changes how the interpreter switches threads.
+def _in_a_process(folder: Path, seconds: float, *, module: str) -> dict[Operation, float]:
+    # Of its own: the store changes how the interpreter switches threads.
     asked = subprocess.run(
-        [sys.executable, "-m", "bench.limits", str(folder), str(seconds)],
+        [sys.executable, "-m", module, str(folder), str(seconds)],
         capture_output=True,
         text=True,
         check=True,
@@ -109,7 +110,12 @@ async def engine_rates(folder: Path, seconds: float) -> dict[Operation, float]:
 
 LIMITS = (
     Limit("redis-benchmark", f"limit: Redis with appendfsync always, {CONNECTIONS} connections", _redis),
-    Limit("engine-sqlite", f"limit: the kit's SQLite file in process, {CONNECTIONS} writers, one reader", _engine),
+    Limit(
+        "engine-sqlite",
+        f"limit: the kit's SQLite file in process, {CONNECTIONS} writers, one reader",
+        partial(_in_a_process, module="bench.limits"),
+    ),
+    Limit("apsw", "limit: bare apsw in process, one thread, synced", partial(_in_a_process, module="bench.bare")),
 )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,16 @@ def write_requests(requests: Sequence[bytes], file: Path) -> Path:
     return file
 
 
+def read_requests(file: Path) -> list[bytes]:
+    """What `write_requests` stored."""
+    raw, found, at = file.read_bytes(), [], 0
+    while at < len(raw):
+        start = raw.index(b"\n", at) + 1
+        at = start + int(raw[at:start])
+        found.append(raw[start:at])
+    return found
+
+
 def closed_loop(port: int, requests: Path, connections: int, seconds: float) -> Load:
     """As many requests as the connections get answered, one under way on each. Raises DriverFailed, MissingTool."""
     # wrk takes whole seconds.
@@ -91,6 +102,19 @@ def open_loop(port: int, requests: Path, connections: int, seconds: float, rate_
     )
 
 
+def paged_loop(port: int, requests: Path, seconds: float) -> Load:
+    """Whole results, page after page by their cursors, on one connection. Raises DriverFailed."""
+    seen = _run([sys.executable, "-m", "bench.pages", str(port), str(requests), str(seconds)], seconds)
+    return Load(
+        requests=seen["results"],
+        seconds=seen["duration_us"] / 1e6,
+        errors=seen["errors"],
+        p50_ms=seen["p50_us"] / 1000,
+        p99_ms=seen["p99_us"] / 1000,
+        driver_lag_p99_ms=0.0,
+    )
+
+
 def tool(name: str, how: str) -> str:
     """The path of a program; raises MissingTool with the command that brings it."""
     found = shutil.which(name)
@@ -127,7 +151,7 @@ def build_open_loop() -> Path:
 
 def _run(command: Sequence[str], seconds: float) -> dict[str, Any]:
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _GRACE_S)
+        ended = subprocess.run(command, cwd=_HERE.parent, capture_output=True, text=True, timeout=seconds + _GRACE_S)
     except subprocess.TimeoutExpired as error:
         raise DriverFailed(f"{command[0]} did not end: {error.stdout!r}") from error
     if ended.returncode:

@@ -13,10 +13,19 @@ from subprocess import SubprocessError
 from bench import machine
 from bench.client import Client, UnexpectedAnswer
 from bench.limits import Limit, measure
-from bench.load import DriverFailed, Load, MissingTool, build_open_loop, closed_loop, open_loop, write_requests
+from bench.load import (
+    DriverFailed,
+    Load,
+    MissingTool,
+    build_open_loop,
+    closed_loop,
+    open_loop,
+    paged_loop,
+    write_requests,
+)
 from bench.processes import DidNotStart, cpu_by_process, cpu_spent, machine_busy_s
 from bench.targets.base import Running, Target
-from bench.workload import DURABLE, WRITE_KEYS, Operation, connections
+from bench.workload import DURABLE, Operation, connections
 
 #: What one failing target may raise: the others go on.
 _FAILURES = (
@@ -24,7 +33,7 @@ _FAILURES = (
     *(OSError, HTTPException, SubprocessError, ValueError, KeyError),
 )
 #: Operations that also get an open loop.
-_TIMED: tuple[Operation, ...] = ("get", "put")
+_TIMED: tuple[Operation, ...] = ("get", "put", "select", "insert")
 #: Share of a round's own peak at which the open loop runs. Source: issue 3, done-when, speed.
 _PEAK_SHARE = 0.5
 _DISK_S = 0.3
@@ -151,11 +160,15 @@ class _Cell:
         requests = running.dialect.requests(operation)
         self._requests = write_requests(requests, folder / f"{operation}.requests")
         # A first turn over the whole of it: caches, leases and pages are what they are in service.
-        closed_loop(running.port, self._requests, connections(operation), min(_WARM_UP_S, plan.seconds))
+        self._drive(min(_WARM_UP_S, plan.seconds))
 
     def closed(self) -> Sample:
-        many, seconds = connections(self._operation), self._plan.seconds
-        return self._sample(0.0, lambda: closed_loop(self._running.port, self._requests, many, seconds))
+        return self._sample(0.0, lambda: self._drive(self._plan.seconds))
+
+    def _drive(self, seconds: float) -> Load:
+        if self._operation == "transfer":
+            return paged_loop(self._running.port, self._requests, seconds)
+        return closed_loop(self._running.port, self._requests, connections(self._operation), seconds)
 
     def open(self, rate_per_s: float) -> Sample:
         many, seconds = connections(self._operation), self._plan.seconds
@@ -193,7 +206,7 @@ class _Cell:
         if not load.requests:
             return "no request was answered in time"
         # Each of the connections may still have had one request under way when the driver stopped.
-        written = min(len(WRITE_KEYS), max(0, load.requests - connections(self._operation)))
+        written = max(0, load.requests - connections(self._operation))
         try:
             self._running.dialect.check(self._client, self._operation, written)
         except UnexpectedAnswer as error:

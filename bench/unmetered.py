@@ -26,7 +26,9 @@ class NoMeters(Meters):
     def take(self, store: int, account_id: str, meter: MeterName, units: int = 1) -> Lease | None:
         return self._leases[store]
 
-    async def acquire(self, store: int, account_id: str, meter: MeterName, units: int = 1) -> Lease:
+    async def acquire(
+        self, store: int, account_id: str, meter: MeterName, units: int = 1, *, wait: bool = True
+    ) -> Lease:
         return self._leases[store]
 
     def spent(self, lease: Lease, units: int = 1) -> None:

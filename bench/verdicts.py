@@ -1,17 +1,24 @@
-"""How results stand to the speeds that issue 3 sets as its own targets."""
+"""How results stand to the speeds that issues 3 and 4 set as their own targets."""
 
 from statistics import median
 from typing import Final
 
 from bench.rounds import Results
 from bench.rows import Row, rows
-from bench.workload import CONNECTIONS
+from bench.workload import CONNECTIONS, Operation
 
 _US: Final = 1_000_000
+#: Least share of another's rate. Source: issue 4, done-when, speed.
+_SQL_LEAST: Final[tuple[tuple[Operation, str, float], ...]] = (
+    ("select", "miniflare-d1", 15.0),
+    ("insert", "miniflare-d1", 8.0),
+    ("aggregate", "apsw", 0.8),
+    ("transfer", "apsw", 0.25),
+)
 
 
 def verdicts(results: Results, cores: int) -> list[str]:
-    """Each target of issue 3 whose figures are all there, with what was reached."""
+    """Each target of the issues whose figures are all there, with what was reached."""
     get, put = rows(results, "get"), rows(results, "put")
     lines = [
         line
@@ -25,6 +32,7 @@ def verdicts(results: Results, cores: int) -> list[str]:
     ]
     for operation, found in (("get", get), ("put", put)):
         lines += _metering_cost(found, operation)
+    lines += _databases(results)
     return lines or ["nothing to compare: run ours beside a peer"]
 
 
@@ -83,6 +91,30 @@ def _metering_cost(found: dict[str, Row], operation: str) -> list[str]:
             "of CPU a request (at most 15 %)"
         )
     ]
+
+
+def _databases(results: Results) -> list[str]:
+    lines = []
+    for operation, limit, least in _SQL_LEAST:
+        ours = rows(results, operation).get("ours-databases")
+        theirs = _peak(results, operation, limit)
+        if ours is not None and theirs:
+            ratio = ours.peak / theirs
+            lines.append(
+                f"{_mark(ratio >= least)} {operation}, {ours.target}: {ratio:.2f} × {limit} (at least {least:g})"
+            )
+    alone, crowded = (_peak(results, "select", name) for name in ("ours-databases", "ours-databases-crowded"))
+    if alone and crowded:
+        left = crowded / alone
+        lines.append(f"{_mark(left >= 0.5)} select beside another tenant's endless queries: {left:.0%} (at least 50 %)")
+    return lines
+
+
+def _peak(results: Results, operation: Operation, name: str) -> float:
+    """The median rate of a target or a limit; 0 where it was not measured."""
+    row = rows(results, operation).get(name)
+    rates = [rates[operation] for rates in results.limits.get(name, ()) if operation in rates]
+    return row.peak if row is not None else median(rates) if rates else 0.0
 
 
 def _mark(reached: bool) -> str:

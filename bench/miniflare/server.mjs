@@ -1,4 +1,5 @@
-// Starts the worker beside this file on 127.0.0.1 with a KV namespace that persists: node server.mjs <port> <folder>
+// Starts the worker beside this file on 127.0.0.1 with a KV namespace and a D1 database that persist:
+// node server.mjs <port> <folder>
 import { readFileSync } from "node:fs";
 import { Miniflare } from "miniflare";
 
@@ -10,7 +11,9 @@ const server = new Miniflare({
   host: "127.0.0.1",
   port: Number(port),
   kvNamespaces: ["KV"],
-  kvPersist: folder,
+  kvPersist: `${folder}/kv`,
+  d1Databases: { DB: "bench" },
+  d1Persist: `${folder}/d1`,
 });
 await server.ready;
 console.log("ready");

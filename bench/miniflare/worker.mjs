@@ -1,7 +1,16 @@
-// The product's paths and bodies over a KV binding. A bulk put is what the binding offers: one put an entry.
+// The product's paths and bodies over a KV and a D1 binding. A bulk put is what the binding offers: one put an entry.
 export default {
-  async fetch(request, { KV }) {
+  async fetch(request, { KV, DB }) {
     const { pathname, searchParams } = new URL(request.url);
+    if (pathname === "/query") {
+      const { sql, params, statements } = await request.json();
+      if (statements) {
+        const results = await DB.batch(statements.map(({ sql, params }) => DB.prepare(sql).bind(...params)));
+        return Response.json({ results: results.map(({ results, meta }) => ({ rows: results, meta })) });
+      }
+      const [columns, ...rows] = await DB.prepare(sql).bind(...params).raw({ columnNames: true });
+      return Response.json({ columns, rows });
+    }
     if (pathname.startsWith("/values/")) {
       const key = decodeURIComponent(pathname.slice("/values/".length));
       if (request.method === "GET") {

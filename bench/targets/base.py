@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from bench.client import Client, UnexpectedAnswer, raw_request
-from bench.workload import ENTRIES, OPERATIONS, READ_KEYS, WRITE_KEYS, Operation, slices, value_of
+from bench.workload import ENTRIES, KEY_OPERATIONS, READ_KEYS, WRITE_KEYS, Operation, slices, value_of
 
 #: Keys that are read back after puts.
 _READ_BACK = 50
@@ -28,7 +28,7 @@ class Dialect(Protocol):
         ...
 
     def fill(self, client: Client) -> None:
-        """Writes READ_KEYS."""
+        """Writes what is read: READ_KEYS, or a table of TABLE_ROWS."""
         ...
 
     def requests(self, operation: Operation) -> list[bytes]:
@@ -70,7 +70,7 @@ class JsonDialect:
 
     base: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    operations: frozenset[Operation] = frozenset(OPERATIONS)
+    operations: frozenset[Operation] = frozenset(KEY_OPERATIONS)
 
     def fill(self, client: Client) -> None:
         if "bulk_put" in self.operations:
@@ -92,6 +92,8 @@ class JsonDialect:
                 return [self._raw("POST", "/bulk", _keys(keys)) for keys in slices(READ_KEYS)]
             case "bulk_put":
                 return [self._raw("PUT", "/bulk", _entries(keys)) for keys in slices(WRITE_KEYS)]
+            case _:
+                raise ValueError(operation)
 
     def check(self, client: Client, operation: Operation, written: int) -> None:
         match operation:
@@ -106,6 +108,8 @@ class JsonDialect:
             case "bulk_get":
                 keys = READ_KEYS[:ENTRIES]
                 expect_values(client.ask("POST", f"{self.base}/bulk", _keys(keys)), keys)
+            case _:
+                raise ValueError(operation)
 
     def _raw(self, method: str, path: str, body: bytes = b"") -> bytes:
         return raw_request(method, self.base + path, self.headers, body)

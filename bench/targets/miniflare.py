@@ -1,15 +1,17 @@
-"""miniflare: the original's local simulator, one workerd process, its KV persisted on disk."""
+"""miniflare: the original's local simulator, one workerd process, its KV and its D1 persisted on disk."""
 
 import contextlib
 import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from bench.load import MissingTool, cache, tool
 from bench.processes import free_port, running
-from bench.targets.base import JsonDialect, Running, Target
+from bench.targets.base import Dialect, JsonDialect, Running, Target
+from bench.targets.sql import SqlDialect
 
 _SOURCE = Path(__file__).parent.parent / "miniflare"
 _HOW = "install Node.js with npm"
@@ -30,13 +32,22 @@ def _installed() -> Path:
 
 
 @contextlib.contextmanager
-def _start(folder: Path) -> Iterator[Running]:
+def _start(folder: Path, dialect: Dialect) -> Iterator[Running]:
     node, server = tool("node", _HOW), _installed() / "server.mjs"
     port, log = free_port(), folder / "miniflare.log"
     with running(
-        [node, server, str(port), folder / "kv"], log=log, ready=lambda: "ready" in log.read_text(errors="replace")
+        [node, server, str(port), folder], log=log, ready=lambda: "ready" in log.read_text(errors="replace")
     ) as process:
-        yield Running(port, (process,), JsonDialect(base=""))
+        yield Running(port, (process,), dialect)
 
 
-MINIFLARE = Target("miniflare", "miniflare 4 (workerd), KV persisted on disk, which it does not sync", _start)
+MINIFLARE = Target(
+    "miniflare",
+    "miniflare 4 (workerd), KV persisted on disk, which it does not sync",
+    partial(_start, dialect=JsonDialect(base="")),
+)
+MINIFLARE_D1 = Target(
+    "miniflare-d1",
+    "miniflare 4 (workerd), a D1 database persisted on disk",
+    partial(_start, dialect=SqlDialect(path="/query")),
+)

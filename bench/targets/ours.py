@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -20,46 +20,70 @@ Engine = Literal["sqlite", "redis"]
 Metering = Literal["capped", "uncapped", "unmetered"]
 
 #: KV's meters, each with a window its cap may have.
-_METERS: Final = {"kv_reads": "day", "kv_writes": "day", "kv_deletes": "day", "kv_lists": "day"}
-_LEVEL: Final = "kv_storage_bytes"
-#: Far above what a run uses: the caps bind, so that leases are granted and extended, and refuse nothing.
+_PERIODS: Final = {
+    "kv_reads": "day",
+    "kv_writes": "day",
+    "kv_deletes": "day",
+    "kv_lists": "day",
+    "kv_storage_bytes": "month",
+}
+#: Far above what a run uses.
 _CAP: Final = 2**40
 _NAMESPACE: Final = "BENCH"
 
 
 @contextlib.contextmanager
+def product(
+    folder: Path, *, gateways: int, launcher: Sequence[str | Path] = (), settings: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, str, int]]:
+    """The product, launched: its port, its first account's token, its launcher's process id."""
+    port, token = free_port(), new_token("user")
+    env = {
+        "TOVUK_DATA_DIR": str(folder / "data"),
+        "TOVUK_PORT": str(port),
+        "TOVUK_GATEWAYS": str(gateways),
+        "TOVUK_BOOTSTRAP_TOKEN": token,
+        **(settings or {}),
+    }
+    command = launcher or [Path(sys.executable).parent / "tovuk"]
+    with running(command, log=folder / "tovuk.log", ready=_healthy(port), env=env) as launched:
+        yield port, token, launched
+
+
+def new_service(client: Client) -> str:
+    """The path of a service of the client's account."""
+    made = client.json("POST", "/v1/services", {"name": "bench", "kind": "rust_worker"})
+    return f"/v1/services/{made['service']['id']}"
+
+
+def put_caps(client: Client, periods: Mapping[str, str]) -> None:
+    """Caps that bind, so that leases are granted and extended, and refuse nothing."""
+    for meter, period in periods.items():
+        client.json("PUT", f"/v1/usage/caps/{meter}", {"period": period, "capValue": _CAP})
+
+
+@contextlib.contextmanager
 def _start(folder: Path, *, gateways: int, engine: Engine, metering: Metering) -> Iterator[Running]:
     with contextlib.ExitStack() as held:
-        port, token = free_port(), new_token("user")
-        env = {
-            "TOVUK_DATA_DIR": str(folder / "data"),
-            "TOVUK_PORT": str(port),
-            "TOVUK_GATEWAYS": str(gateways),
-            "TOVUK_BOOTSTRAP_TOKEN": token,
-            "TOVUK_KV_ENGINE": engine,
-        }
+        settings: dict[str, str] = {"TOVUK_KV_ENGINE": engine}
         processes: tuple[int, ...] = ()
         if engine == "redis":
             redis = held.enter_context(redis_server(folder))
-            env["TOVUK_KV_REDIS_URL"] = f"redis://127.0.0.1:{redis.port}/0"
+            settings["TOVUK_KV_REDIS_URL"] = f"redis://127.0.0.1:{redis.port}/0"
             processes = (redis.process,)
         else:
-            env["TOVUK_KV_DATA_DIR"] = str(folder / "data" / "kv")
-        launcher = _launcher() if metering != "unmetered" else _unmetered_launcher(folder)
-        launched = held.enter_context(running(launcher, log=folder / "tovuk.log", ready=_healthy(port), env=env))
+            settings["TOVUK_KV_DATA_DIR"] = str(folder / "data" / "kv")
+        launcher = _unmetered_launcher(folder) if metering == "unmetered" else ()
+        port, token, launched = held.enter_context(
+            product(folder, gateways=gateways, launcher=launcher, settings=settings)
+        )
         headers = {"Authorization": f"Bearer {token}"}
         with Client(port, headers) as client:
-            service = client.json("POST", "/v1/services", {"name": "bench", "kind": "rust_worker"})["service"]["id"]
-            client.json("POST", f"/v1/services/{service}/kv/namespaces", {"name": _NAMESPACE})
+            service = new_service(client)
+            client.json("POST", f"{service}/kv/namespaces", {"name": _NAMESPACE})
             if metering == "capped":
-                for meter, period in {**_METERS, _LEVEL: "month"}.items():
-                    client.json("PUT", f"/v1/usage/caps/{meter}", {"period": period, "capValue": _CAP})
-        dialect = JsonDialect(f"/v1/services/{service}/kv/{_NAMESPACE}", headers)
-        yield Running(port, (launched, *processes), dialect)
-
-
-def _launcher() -> list[str | Path]:
-    return [Path(sys.executable).parent / "tovuk"]
+                put_caps(client, _PERIODS)
+        yield Running(port, (launched, *processes), JsonDialect(f"{service}/kv/{_NAMESPACE}", headers))
 
 
 def _unmetered_launcher(folder: Path) -> list[str | Path]:

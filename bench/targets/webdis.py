@@ -39,8 +39,8 @@ class WebdisDialect:
                 return [self._raw("GET", "/MGET/" + "/".join(keys)) for keys in slices(READ_KEYS)]
             case "bulk_put":
                 return [self._raw("POST", "/", _mset(keys)) for keys in slices(WRITE_KEYS)]
-            case "list":
-                return []
+            case _:
+                raise ValueError(operation)
 
     def check(self, client: Client, operation: Operation, written: int) -> None:
         match operation:
@@ -52,8 +52,8 @@ class WebdisDialect:
                     expect_values(client.ask("GET", f"/GET/{key}.txt"), (key,))
             case "bulk_get":
                 expect_values(client.ask("GET", "/MGET/" + "/".join(READ_KEYS[:ENTRIES])), READ_KEYS[:ENTRIES])
-            case "list":
-                pass
+            case _:
+                raise ValueError(operation)
 
     def _raw(self, method: str, path: str, body: bytes = b"") -> bytes:
         return raw_request(method, path, self.headers, body)

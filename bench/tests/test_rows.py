@@ -43,3 +43,18 @@ def test_metering_is_judged_against_a_kv_without_meters() -> None:
     samples = [sample("ours-sqlite-1", 80), sample("ours-sqlite-1-unmetered", 100)]
     [line] = verdicts(Results(samples), 2)
     assert line.startswith("MISSED: get: metering and caps cost 20.0%")
+
+
+def test_databases_are_judged_by_d1_by_bare_apsw_and_by_themselves_in_a_crowd() -> None:
+    samples = [
+        sample("ours-databases", 3_000, operation="select"),
+        sample("ours-databases-crowded", 1_200, operation="select"),
+        sample("miniflare-d1", 200, operation="select"),
+        sample("ours-databases", 20, operation="transfer"),
+    ]
+    limits: dict[str, list[dict[Operation, float]]] = {"apsw": [{"transfer": 100.0}]}
+    assert verdicts(Results(samples, limits), 2) == [
+        "reached: select, ours-databases: 15.00 × miniflare-d1 (at least 15)",
+        "MISSED: transfer, ours-databases: 0.20 × apsw (at least 0.25)",
+        "MISSED: select beside another tenant's endless queries: 40% (at least 50 %)",
+    ]
