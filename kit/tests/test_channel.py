@@ -200,7 +200,7 @@ async def test_answers_larger_than_a_frame_come_in_several(
     assert done
 
 
-async def test_second_frame_of_a_kind_waits_while_one_is_unanswered_and_the_other_kind_goes_on(
+async def test_second_frame_of_mutations_waits_while_one_is_unanswered_and_reads_go_on(
     server: RunningServer, open_coalescer: Open, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FRAME_PATIENCE_S", 60)
@@ -214,6 +214,26 @@ async def test_second_frame_of_a_kind_waits_while_one_is_unanswered_and_the_othe
     service.release("1")
     assert await first == Said(1, "1")
     assert await asyncio.gather(*waiting) == [Said(2, "2"), Said(3, "3")]
+
+
+async def test_third_frame_of_reads_waits_until_either_of_two_is_answered(
+    server: RunningServer, open_coalescer: Open, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FRAME_PATIENCE_S", 60)
+    service.held = {"1", "2"}
+    coalescer = open_coalescer()
+    held = []
+    for text in ("1", "2"):
+        held.append(start(coalescer, Read(0, text)))
+        await service.wait_for(lambda text=text: text in service.holding)  # type: ignore[misc]
+    waiting = [start(coalescer, Read(0, "3")), start(coalescer, Read(0, "4"))]
+    await coalescer.call(Write(0, "5"))
+    assert service.done == ["1", "2", "5"]
+    service.release("2")
+    assert await asyncio.gather(*waiting) == [Said(3, "3"), Said(4, "4")]
+    assert [operations for operations, _ in service.frames] == [1, 1, 1, 2]
+    service.release("1")
+    assert await asyncio.gather(*held) == [Said(1, "1"), Said(2, "2")]
 
 
 async def test_slow_operations_hold_up_nobody_else(

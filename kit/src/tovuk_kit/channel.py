@@ -32,6 +32,8 @@ from tovuk_kit.telemetry import counter
 FRAME_OPERATIONS_MAX = 128
 #: Bytes of one frame's payload; a single larger operation travels alone.
 FRAME_BYTES_MAX = 1024 * 1024
+#: Frames of reads that are outstanding at most: the service reads one while we read the answers of the other.
+READ_FRAMES_MAX = 2
 #: Seconds after which a frame no longer holds up the next ones, whatever it still waits for.
 FRAME_PATIENCE_S = 0.020
 #: Operations a channel holds, queued and sent; beyond, a service is overrun and more waiting helps nobody.
@@ -66,29 +68,34 @@ class _Frame:
 
 
 class _Lane(Generic[Op, Ans]):
-    """Operations waiting to leave, and the frame of them that is outstanding.
+    """Operations waiting to leave, and the frames of them that are outstanding.
 
-    One frame at a time: what comes meanwhile makes the next one larger, and with it the service's groups. Reads and
-    mutations have a lane each, so that no read waits for a sync.
+    At most `frames_max` at a time: what comes meanwhile makes the next one larger, and with it the service's groups.
+    Reads and mutations have a lane each, so that no read waits for a sync.
     """
 
-    __slots__ = ("encoded", "frame", "queue", "timed")
+    __slots__ = ("encoded", "frames", "frames_max", "queue", "timed")
 
-    def __init__(self) -> None:
+    def __init__(self, frames_max: int) -> None:
         self.queue: deque[_Pending[Op, Ans]] = deque()
         #: Frames that were too large for one, in order, before the queue.
         self.encoded: deque[tuple[bytes, list[_Pending[Op, Ans]]]] = deque()
-        self.frame: _Frame | None = None
-        #: Whether a timer will end the patience with `frame`.
+        self.frames_max = frames_max
+        #: The outstanding ones, the oldest first, and some that were answered since the last look.
+        self.frames: list[_Frame] = []
+        #: Whether a timer will end the patience with one.
         self.timed = False
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next frame may leave."""
-        frame = self.frame
-        if frame is None or not frame.remaining:
+        frames = self.frames = [frame for frame in self.frames if frame.remaining]
+        if len(frames) < self.frames_max:
             return 0
-        left_s = frame.sent_at + FRAME_PATIENCE_S - now
-        return max(left_s, 0.0005) if left_s > 0 else 0
+        left_s = frames[0].sent_at + FRAME_PATIENCE_S - now
+        if left_s > 0:
+            return max(left_s, 0.0005)
+        del frames[0]
+        return 0
 
 
 class _Pending(Generic[Op, Ans]):
@@ -110,7 +117,7 @@ class _Pending(Generic[Op, Ans]):
 class Coalescer(Generic[Op, Ans]):
     """Sends the operations of one event-loop tick as one frame and gives each answer to its callback.
 
-    One frame of reads and one of mutations are outstanding at most. A frame is outstanding until all its answers came,
+    Two frames of reads and one of mutations are outstanding at most. A frame is outstanding until all its answers came,
     but for 20 ms at most, so that slow operations hold up their callers alone. An operation fails with
       - ServiceUnavailable, nothing done: the service could not be reached, 10,000 operations are pending already, the
         channel is closed; for reads also when the stream was lost twice or the deadline passed;
@@ -141,8 +148,8 @@ class Coalescer(Generic[Op, Ans]):
         self._last_id = 0
         #: By id. Insertion order is deadline order: every operation has the same time.
         self._pending: dict[int, _Pending[Op, Ans]] = {}
-        self._reads: _Lane[Op, Ans] = _Lane()
-        self._mutations: _Lane[Op, Ans] = _Lane()
+        self._reads: _Lane[Op, Ans] = _Lane(READ_FRAMES_MAX)
+        self._mutations: _Lane[Op, Ans] = _Lane(1)
         self._lanes = [self._reads, self._mutations]
         self._flush_is_due = False
         self._closed = False
@@ -281,9 +288,10 @@ class Coalescer(Generic[Op, Ans]):
             if not lane.encoded:
                 return
         payload, entries = lane.encoded.popleft()
-        frame = lane.frame = entries[0].frame
+        frame = entries[0].frame
         assert frame is not None
         frame.sent_at = now
+        lane.frames.append(frame)
         self._frames.inc()
         self._operations.inc(len(entries))
         stream.send(Frame(payload=payload).SerializeToString())
@@ -348,7 +356,7 @@ class Coalescer(Generic[Op, Ans]):
     def _lose(self, *, orderly: bool) -> None:
         """The stream is gone: queue again what may be sent again, fail the rest."""
         for lane in self._lanes:
-            lane.frame = None
+            lane.frames.clear()
             for _, part in reversed(lane.encoded):
                 # They never left.
                 for entry in part:

@@ -45,7 +45,7 @@ def name_request(given: bytes | None) -> str:
     """The caller's request id where it is a plain word, else a new one."""
     if given is not None and _GIVEN_REQUEST_ID.fullmatch(given):
         return given.decode()
-    return f"request_{_ids.getrandbits(80):020x}"
+    return "request_" + _ids.randbytes(10).hex()
 
 
 class Need(Enum):
@@ -288,8 +288,9 @@ class Metrics:
         self._answers: dict[tuple[str, int], tuple[int, float]] = {}
 
     def add(self, route: str, status: int, seconds: float) -> None:
-        count, total = self._answers.get((route, status), (0, 0.0))
-        self._answers[route, status] = (count + 1, total + seconds)
+        key = (route, status)
+        count, total = self._answers.get(key, (0, 0.0))
+        self._answers[key] = (count + 1, total + seconds)
 
     def flush(self) -> None:
         answers, self._answers = self._answers, {}

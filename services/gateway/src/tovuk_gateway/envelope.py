@@ -33,6 +33,16 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
             *self.headers,
         ]
 
+    def head(self) -> bytes:
+        """The same headers as they are written."""
+        if self.status == 304:
+            lines = b""
+        else:
+            lines = b"content-type: %b\r\ncontent-length: %d\r\n" % (self.content_type, len(self.body))
+        for header in self.headers:
+            lines += b"%b: %b\r\n" % header
+        return lines
+
 
 class _Lenient(dict[str, str]):
     """Params of a message; one that the other side forgot must not turn its error into another."""

@@ -170,31 +170,27 @@ class _Plain:
     """A plain request: whose, for what."""
 
     __slots__ = (
-        "account_id",
         "began",
         "headers",
         "if_match",
         "if_none_match",
         "key",
         "method",
-        "namespace",
         "op",
+        "place",
         "request_id",
-        "service_id",
         "url",
     )
 
-    account_id: str
     began: float
     headers: list[tuple[bytes, bytes]]
     if_match: bytes | None
     if_none_match: bytes | None
     key: str
     method: bytes
-    namespace: str
     op: Any
+    place: _Place
     request_id: str
-    service_id: str
     url: bytes
 
 
@@ -219,6 +215,8 @@ class HotProtocol(HttpToolsProtocol):
         self._messages = 0
         self._in_message = False
         self._in_head = False
+        #: HTTP's, of the message whose head came last.
+        self._version = ""
         self._head_bytes = 0
         self._discarded_bytes = 0
         self._deadline = 0.0
@@ -358,7 +356,7 @@ class HotProtocol(HttpToolsProtocol):
             raise _Refused(HeaderTooLarge())
         if not self.url.isascii():
             raise _Refused(InvalidPath(reason="bytes beyond ASCII must be percent-encoded"))
-        version = self.parser.get_http_version()
+        self._version = version = self.parser.get_http_version()
         if version not in {"1.1", "1.0"}:
             raise _Refused(InvalidRequest(reason="only HTTP/1.1 and HTTP/1.0 are spoken here"))
         if version == "1.1" and b"host" not in found:
@@ -377,15 +375,15 @@ class HotProtocol(HttpToolsProtocol):
         need = _NEEDS.get(method)
         if need is None or not _NOT_PLAIN.isdisjoint(found) or self._draining or self.flow.write_paused:
             return None
-        if not self.parser.should_keep_alive() or self.parser.get_http_version() != "1.1":
+        if not self.parser.should_keep_alive() or self._version != "1.1":
             return None
-        length = int(found.get(b"content-length", b"0"))
+        length = found.get(b"content-length")
         if method == b"PUT":
-            if b"content-length" not in found or length > limits.SMALL_BODY_BYTES_MAX:
+            if length is None or int(length) > limits.SMALL_BODY_BYTES_MAX:
                 return None
             if found.get(b"content-type", b"application/json") != b"application/json":
                 return None
-        elif length:
+        elif length is not None and int(length):
             return None
         prefix, _, raw_key = url.rpartition(b"/")
         began = time.monotonic()
@@ -397,9 +395,7 @@ class HotProtocol(HttpToolsProtocol):
         except InvalidPath:
             return None
         plain = _Plain()
-        plain.account_id = place.account_id
-        plain.service_id = place.service_id
-        plain.namespace = place.namespace
+        plain.place = place
         plain.key = key
         plain.method = method
         plain.if_match = found.get(b"if-match")
@@ -441,7 +437,8 @@ class HotProtocol(HttpToolsProtocol):
         self._hot.kv.submit(plain.op, self._settle)
 
     def _operation(self, plain: _Plain) -> Any:
-        target = (plain.account_id, plain.service_id, plain.namespace, plain.key)
+        account_id, service_id, namespace, _, _ = plain.place
+        target = (account_id, service_id, namespace, plain.key)
         if plain.method == b"GET":
             return kv_values.get_op(*target, plain.if_none_match)
         if plain.method == b"PUT":
@@ -474,13 +471,22 @@ class HotProtocol(HttpToolsProtocol):
         self._plain = None
         self._body = b""
         running.response_complete = True
-        parts = [STATUS_LINE[answer.status], self._hot.default_block(self.server_state.default_headers)]
-        parts += [b"%b: %b\r\n" % header for header in answer.all_headers()]
-        parts.append(b"x-request-id: %b\r\n" % plain.request_id.encode())
-        parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-        parts.append(answer.body)
-        self.transport.write(b"".join(parts))
-        self._hot.metrics.add(ROUTE, answer.status, time.monotonic() - plain.began)
+        self.transport.write(
+            b"".join(
+                (
+                    STATUS_LINE[answer.status],
+                    self._hot.default_block(self.server_state.default_headers),
+                    answer.head(),
+                    b"x-request-id: ",
+                    plain.request_id.encode(),
+                    b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n",
+                    answer.body,
+                )
+            )
+        )
+        # uvloop's clock is the same one, cached once a tick.
+        now = time.monotonic()
+        self._hot.metrics.add(ROUTE, answer.status, now - plain.began)
         if not keep_alive:
             self.server_state.total_requests += 1
             self.transport.close()
@@ -488,7 +494,7 @@ class HotProtocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
-            self._deadline = self.loop.time() + limits.KEEP_ALIVE_SECONDS
+            self._deadline = now + limits.KEEP_ALIVE_SECONDS
 
     def _stream(self, plain: _Plain) -> None:
         """The value is large after all: FastAPI streams it. The parser may be further on, so the cycle is made here."""

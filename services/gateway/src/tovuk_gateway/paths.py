@@ -15,7 +15,7 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 def decode_segment(raw: bytes) -> str:
     """One segment, percent-decoded once; InvalidPath when it is empty, a dot segment, badly encoded or not UTF-8."""
-    if _PLAIN.fullmatch(raw):
+    if raw.isalnum() or _PLAIN.fullmatch(raw):
         return raw.decode("ascii")
     if not raw:
         raise InvalidPath(reason="a segment is empty")

@@ -20,12 +20,13 @@ Result = frames.Answer | TovukError
 
 #: The data channel's method.
 _EXCHANGE: Final = "/tovuk.kv.v1.KvData/Exchange"
+_READS: Final = (frames.Get, frames.List)
 #: A value of 25 MiB to a store on a slow disk.
 _LARGE_TIMEOUT_SECONDS: Final = 60.0
 
 
 def _is_read(op: frames.Operation) -> bool:
-    return isinstance(op, frames.Get | frames.List)
+    return isinstance(op, _READS)
 
 
 class Replica:

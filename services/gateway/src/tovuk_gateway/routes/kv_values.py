@@ -127,7 +127,8 @@ def forced_base64(values: list[str]) -> bool:
 
 def get_op(account_id: str, service_id: str, namespace: str, key: str, if_none_match: bytes | None) -> frames.Get:
     """A get for the data channel."""
-    return frames.Get(0, account_id, service_id, namespace, key.encode(), condition(if_none_match, weak=True))
+    unless = "" if if_none_match is None else condition(if_none_match, weak=True)
+    return frames.Get(0, account_id, service_id, namespace, key.encode(), unless)
 
 
 def put_op(
@@ -176,14 +177,31 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
+_HEAD = b'{"key":%b,"value":%b'
+_TAIL = b',"encoding":"%b","metadata":%b,"expiration":%b,"etag":"\\"%d\\""}'
+_ENTRY = _HEAD + _TAIL
+
+
+def entry(key: bytes, encoding: str, result: frames.Value) -> bytes:
+    """A value's JSON."""
+    return _ENTRY % (
+        orjson.dumps(key.decode()),
+        value_json(result.value, encoding),
+        encoding.encode(),
+        result.metadata or b"null",
+        b"%d" % result.expires_at if result.expires_at else b"null",
+        result.version,
+    )
+
+
 def entry_head(key: bytes, encoding: str, value: bytes) -> bytes:
     """The beginning of a value's JSON, up to and with the value."""
-    return b'{"key":%b,"value":%b' % (orjson.dumps(key.decode()), value_json(value, encoding))
+    return _HEAD % (orjson.dumps(key.decode()), value_json(value, encoding))
 
 
 def entry_tail(encoding: str, metadata: bytes, expires_at: int, version: int) -> bytes:
     """The rest of a value's JSON, after the value."""
-    return b',"encoding":"%b","metadata":%b,"expiration":%b,"etag":"\\"%d\\""}' % (
+    return _TAIL % (
         encoding.encode(),
         metadata or b"null",
         b"%d" % expires_at if expires_at else b"null",
@@ -211,9 +229,7 @@ def raise_failed(answer: frames.Failed) -> NoReturn:
 def answer_of(op: Any, result: frames.Answer | TovukError, *, base64: bool = False) -> Answer | None:
     """The HTTP answer to an operation's result; None for a value that GetLarge must fetch. Raises TovukError."""
     if isinstance(result, frames.Value):
-        encoding = "base64" if base64 else result.encoding
-        body = entry_head(op.key, encoding, result.value)
-        body += entry_tail(encoding, result.metadata, result.expires_at, result.version)
+        body = entry(op.key, "base64" if base64 else result.encoding, result)
         return Answer(200, body, ((b"etag", b'"%d"' % result.version),))
     if isinstance(result, frames.Stored):
         return stored(op.key, len(op.value), result.version, result.expires_at)
