@@ -1,0 +1,49 @@
+"""A database of a tenant of its own, asked over HTTP on one connection."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import httpx
+from tenant import Tenant
+
+Params = Sequence[Any] | Mapping[str, Any]
+
+
+class TenantDatabase:
+    """The tenant, its database DB, and its queries."""
+
+    def __init__(self, tenant: Tenant, name: str = "DB") -> None:
+        self.tenant = tenant
+        self.base = f"/v1/services/{tenant.service}/sqlite"
+        self.name = name
+        made = tenant.request("POST", f"{self.base}/databases", json={"name": name})
+        assert made.is_success, made.text
+        self.path = f"{self.base}/{name}/query"
+        headers = {"Authorization": f"Bearer {tenant.token}"}
+        # Loading certificates, which plain HTTP has no use for, takes longer than the requests.
+        self._http = httpx.Client(base_url=tenant.url, headers=headers, timeout=60, verify=False)
+
+    @classmethod
+    def made(cls, url: str, operator_token: str, plan: str = "self_hosted") -> Self:
+        """In an account, and a service, of its own."""
+        return cls(Tenant.made(url, operator_token, plan=plan))
+
+    def send(self, sql: str | Sequence[Any], params: Params = (), **more: Any) -> httpx.Response:
+        """One statement, or a batch; whatever is answered."""
+        body = {"sql": sql, "params": params, **more} if isinstance(sql, str) else {"statements": sql}
+        return self._http.post(self.path, json=body)
+
+    def query(self, sql: str | Sequence[Any], params: Params = (), **more: Any) -> Any:
+        """The answer; fails when it is an error."""
+        answer = self.send(sql, params, **more)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def rows(self, sql: str, params: Params = ()) -> list[list[Any]]:
+        """The rows of a statement."""
+        rows: list[list[Any]] = self.query(sql, params)["rows"]
+        return rows
+
+    def close(self) -> None:
+        """End the connection."""
+        self._http.close()
