@@ -97,6 +97,6 @@ def _error(error: Exception, statement: int) -> Told:
     if isinstance(error, apsw.BindingsError | KeyError):
         return Told(code="sqlite_parameters_invalid", statement=statement)
     if isinstance(error, apsw.SQLError) and any(words in detail for words in _SYNTAX):
-        place = f"at byte {getattr(error, "error_offset", -1)}: {detail}"
-        return Told(code="sqlite_syntax_error", detail=place, statement=statement)
+        offset = getattr(error, "error_offset", -1)
+        return Told(code="sqlite_syntax_error", detail=f"at byte {offset}: {detail}", statement=statement)
     return Told(code="sqlite_statement_failed", detail=f"failed: {detail}", statement=statement)
