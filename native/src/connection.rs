@@ -159,7 +159,7 @@ impl Connection {
     }
 
     #[pyo3(signature = (statements, *, trusted=false, rows_read_max=None, rows_written_max=None, more=None, deadline_ms=None, interrupt=None,
-        page_rows_max=10_000, page_bytes_max=10_485_760, resumable=false, skip_rows=0, pages_max=0))]
+        page_rows_max=10_000, page_bytes_max=10_485_760, resumable=false, whole=false, skip_rows=0, pages_max=0))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python's")]
     fn run(
         &self,
@@ -174,6 +174,7 @@ impl Connection {
         page_rows_max: usize,
         page_bytes_max: usize,
         resumable: bool,
+        whole: bool,
         skip_rows: u64,
         pages_max: u32,
     ) -> PyResult<Vec<StatementResult>> {
@@ -187,6 +188,7 @@ impl Connection {
             page_rows_max,
             page_bytes_max,
             resumable,
+            whole,
             skip_rows,
             pages_max,
         };
@@ -216,6 +218,7 @@ impl Connection {
             page_rows_max,
             page_bytes_max,
             resumable: true,
+            whole: false,
             skip_rows: 0,
             pages_max: 0,
         };

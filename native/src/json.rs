@@ -1,7 +1,7 @@
 //! Values of SQLite as JSON: reversible, and always legal JSON.
 //!
-//! NULL `null`; integers plain; reals with a point or an exponent, infinities `{"real": "inf"}`; text a string, or `{"textBase64": …}` where its bytes
-//! are not UTF-8; blobs `{"base64": …}`. SQLite has no NaN.
+//! NULL `null`; integers plain; reals with a point or an exponent, infinities `{"real": "inf"}`; text a string;
+//! blobs `{"base64": …}`. SQLite has no NaN.
 
 use std::ffi::c_int;
 use std::io::Write;
@@ -12,8 +12,8 @@ use crate::sqlite::{Statement, ffi};
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends the value of one column of the current row.
-pub fn value(out: &mut Vec<u8>, statement: &Statement, column: c_int) {
+/// Appends the value of one column of the current row. False: it is text whose bytes are not UTF-8, which JSON cannot carry.
+pub fn value(out: &mut Vec<u8>, statement: &Statement, column: c_int) -> bool {
     let raw = statement.raw;
     unsafe {
         match ffi::sqlite3_column_type(raw, column) {
@@ -21,7 +21,7 @@ pub fn value(out: &mut Vec<u8>, statement: &Statement, column: c_int) {
             ffi::SQLITE_FLOAT => real(out, ffi::sqlite3_column_double(raw, column)),
             ffi::SQLITE_TEXT => {
                 let begin = ffi::sqlite3_column_text(raw, column);
-                text(out, bytes(begin, ffi::sqlite3_column_bytes(raw, column)));
+                return text(out, bytes(begin, ffi::sqlite3_column_bytes(raw, column)));
             }
             ffi::SQLITE_BLOB => {
                 let begin = ffi::sqlite3_column_blob(raw, column);
@@ -30,6 +30,7 @@ pub fn value(out: &mut Vec<u8>, statement: &Statement, column: c_int) {
             _ => out.extend_from_slice(b"null"),
         }
     }
+    true
 }
 
 /// SQLite answers null for the empty value.
@@ -64,9 +65,9 @@ fn real(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+fn text(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     if std::str::from_utf8(bytes).is_err() {
-        return encoded(out, b"{\"textBase64\":\"", bytes);
+        return false;
     }
     out.push(b'"');
     let mut plain = 0;
@@ -86,6 +87,7 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     out.extend_from_slice(&bytes[plain..]);
     out.push(b'"');
+    true
 }
 
 fn encoded(out: &mut Vec<u8>, opening: &[u8], bytes: &[u8]) {

@@ -19,7 +19,6 @@ fn tovuk_sqlite_native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult
     module.add("VERSION", sqlite::version())?;
     module.add("HIDDEN_PREFIX", sqlite::HIDDEN_PREFIX)?;
     module.add("SqliteError", py.get_type::<error::SqliteError>())?;
-    module.add_class::<params::RawText>()?;
     module.add_class::<run::Interrupt>()?;
     module.add_class::<run::Result>()?;
     module.add_class::<estimate::PlanStep>()?;

@@ -9,20 +9,6 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use crate::error::Failure;
 use crate::sqlite::{Handle, Statement, ffi};
 
-/// Text whose bytes are not UTF-8.
-#[pyclass(frozen, module = "tovuk_sqlite_native")]
-pub struct RawText {
-    data: Vec<u8>,
-}
-
-#[pymethods]
-impl RawText {
-    #[new]
-    fn new(data: Vec<u8>) -> RawText {
-        RawText { data }
-    }
-}
-
 pub enum Value {
     Null,
     Integer(i64),
@@ -63,9 +49,6 @@ fn value(object: &Bound<'_, PyAny>, place: &str) -> Result<Value, Failure> {
     if let Ok(bytes) = object.cast::<PyBytes>() {
         return Ok(Value::Blob(bytes.as_bytes().to_vec()));
     }
-    if let Ok(raw) = object.cast::<RawText>() {
-        return Ok(Value::Text(raw.get().data.clone()));
-    }
     Err(refused(format!(
         "parameter {place}: no SQLite type for {}",
         object.get_type().name().map_or_else(|_| "it".to_owned(), |name| name.to_string())
@@ -101,7 +84,7 @@ impl Parameters {
         match self {
             Parameters::Positional(values) => {
                 if values.len() != wanted {
-                    return Err(refused(format!("{wanted} parameters are wanted, {} are given", values.len())));
+                    return Err(refused(format!("it takes {wanted}, {} were sent", values.len())));
                 }
                 for (index, value) in values.iter().enumerate() {
                     bind_one(handle, statement, index + 1, value)?;
@@ -110,16 +93,21 @@ impl Parameters {
             Parameters::Named(values) => {
                 let mut bound = vec![false; wanted];
                 for (name, value) in values {
-                    let index = index_of(statement, name).ok_or_else(|| refused(format!("the statement has no parameter {name}")))?;
-                    if std::mem::replace(&mut bound[index - 1], true) {
-                        return Err(refused(format!("parameter {name} is given twice")));
+                    let indices = indices_of(statement, name);
+                    if indices.is_empty() {
+                        return Err(refused(format!("it has no {name}")));
                     }
-                    bind_one(handle, statement, index, value)?;
+                    for index in indices {
+                        if std::mem::replace(&mut bound[index - 1], true) {
+                            return Err(refused(format!("{name} was sent twice")));
+                        }
+                        bind_one(handle, statement, index, value)?;
+                    }
                 }
                 if let Some(missing) = bound.iter().position(|given| !given) {
                     let name = unsafe { crate::sqlite::text(ffi::sqlite3_bind_parameter_name(statement.raw, missing as c_int + 1)) };
-                    let name = if name.is_empty() { format!("{}", missing + 1) } else { name };
-                    return Err(refused(format!("parameter {name} is missing")));
+                    let name = if name.is_empty() { format!("{}", missing + 1) } else { name[1..].to_owned() };
+                    return Err(refused(format!("{name} is missing")));
                 }
             }
         }
@@ -127,16 +115,17 @@ impl Parameters {
     }
 }
 
-fn index_of(statement: &Statement, name: &str) -> Option<usize> {
+/// A name without its sign means every parameter of that name.
+fn indices_of(statement: &Statement, name: &str) -> Vec<usize> {
     let find = |name: String| {
         let name = CString::new(name).ok()?;
         let index = unsafe { ffi::sqlite3_bind_parameter_index(statement.raw, name.as_ptr()) };
         usize::try_from(index).ok().filter(|index| *index > 0)
     };
     if name.starts_with([':', '@', '$', '?']) {
-        return find(name.to_owned());
+        return find(name.to_owned()).into_iter().collect();
     }
-    [':', '@', '$'].iter().find_map(|sign| find(format!("{sign}{name}")))
+    [':', '@', '$'].iter().filter_map(|sign| find(format!("{sign}{name}"))).collect()
 }
 
 fn bind_one(handle: &Handle, statement: &Statement, index: usize, value: &Value) -> Result<(), Failure> {

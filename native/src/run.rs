@@ -104,6 +104,8 @@ pub struct Options {
     pub page_rows_max: usize,
     pub page_bytes_max: usize,
     pub resumable: bool,
+    /// A result that does not fit its page fails instead of ending there.
+    pub whole: bool,
     /// Rows of reading statements that are passed over.
     pub skip_rows: u64,
     /// Pages the file may have; 0: as before.
@@ -348,7 +350,9 @@ impl Session {
             self.pages_max = options.pages_max;
         }
         let nested = !self.handle.autocommit();
-        let alone = statements.len() == 1 && !nested;
+        // What writes and answers with rows commits when it is reset, also for a fault in its rows.
+        let returns = |sql: &str| sql.as_bytes().windows(9).any(|word| word.eq_ignore_ascii_case(b"returning"));
+        let alone = statements.len() == 1 && !nested && (self.readonly || !returns(&statements[0].0));
         if nested {
             self.own("SAVEPOINT s")?;
         } else if !alone {
@@ -470,13 +474,12 @@ impl Session {
         let used = self.handle.counters().used;
         let mut out = Outcome { readonly: statement.readonly(), rows: vec![b'['], ..Outcome::default() };
         let columns = unsafe { ffi::sqlite3_column_count(raw) };
-        let mut dropped = false;
         loop {
             if !pending {
                 match unsafe { ffi::sqlite3_step(raw) } {
                     ffi::SQLITE_ROW => {}
                     ffi::SQLITE_DONE => {
-                        out.complete = !dropped;
+                        out.complete = true;
                         break;
                     }
                     code => return Err(Failure::running(&self.handle, code)),
@@ -487,29 +490,34 @@ impl Session {
                 skip -= 1;
                 continue;
             }
-            if out.row_count >= rows_max || (out.row_count > 0 && out.rows.len() >= bytes_max) {
-                if out.readonly {
-                    break;
-                }
-                // What writes is finished; its rows beyond the page are dropped.
-                dropped = true;
-                continue;
-            }
+            let before = out.rows.len();
+            let mut full = out.row_count >= rows_max;
             if out.row_count > 0 {
                 out.rows.push(b',');
             }
             let begin = out.rows.len();
             out.rows.push(b'[');
-            for column in 0..columns {
+            for column in 0..if full { 0 } else { columns } {
                 if column > 0 {
                     out.rows.push(b',');
                 }
-                json::value(&mut out.rows, statement, column);
+                if !json::value(&mut out.rows, statement, column) {
+                    return Err(Failure::plain("text", "a text is not UTF-8"));
+                }
                 if out.rows.len() - begin > bytes_max.max(1 << 20).saturating_mul(2) {
-                    return Err(Failure::plain("too_big", "a row is larger than a page"));
+                    return Err(Failure::plain("page", "a row is larger than a page"));
                 }
             }
             out.rows.push(b']');
+            // A first row always fits.
+            full |= out.rows.len() >= bytes_max && (out.row_count > 0 || bytes > 0);
+            if full {
+                out.rows.truncate(before);
+                if out.readonly && !options.whole {
+                    break;
+                }
+                return Err(Failure::plain("page", "the result does not fit a page"));
+            }
             out.row_count += 1;
         }
         out.rows.push(b']');

@@ -21,6 +21,8 @@ Kind = Literal[
     "several_statements",  # more than one statement in one sql text
     "empty",  # no statement in the text
     "parameters",
+    "page",  # a result beyond its page, of a statement that writes or of a run that wants results whole
+    "text",  # a text in a result is not UTF-8
     "denied",  # the authorizer's refusal: ATTACH, transactions, pragmas, our own tables
     "constraint",
     "mismatch",  # a value's type does not fit (datatype mismatch)
@@ -40,12 +42,7 @@ Kind = Literal[
     "runtime",  # everything else SQLite refuses while running (integer overflow, malformed JSON, RAISE)
 ]
 
-class RawText:
-    """Text whose bytes are not UTF-8; comes back as `{"textBase64": …}`."""
-
-    def __init__(self, data: bytes) -> None: ...
-
-Value = None | bool | int | float | str | bytes | RawText
+Value = None | bool | int | float | str | bytes
 Parameters = Sequence[Value] | Mapping[str, Value]
 """Positional, or named (with or without the leading `:`, `@` or `$`). Too few or too many: kind "parameters"."""
 
@@ -85,7 +82,7 @@ class Result:
     rows: bytes
     """A JSON array of arrays, UTF-8: null, integers, reals (always with a point or exponent; infinities {"real":
     "inf"|"-inf"}), strings,
-    {"base64": …} for blobs, {"textBase64": …} for text that is not UTF-8."""
+    {"base64": …} for blobs."""
     row_count: int
     complete: bool
     """False: the page is full and rows are left (`next_page`, if the run was resumable)."""
@@ -159,6 +156,7 @@ class Connection:
         page_rows_max: int = 10_000,
         page_bytes_max: int = 10_485_760,
         resumable: bool = False,
+        whole: bool = False,
         skip_rows: int = 0,
         pages_max: int = 0,
     ) -> list[Result]:
@@ -170,7 +168,7 @@ class Connection:
         `deadline_ms` counts from the call.
 
         A page's bounds hold for each statement's rows and for the bytes of all; a statement that only reads
-        stops there, one that writes is finished and its further rows are dropped. `skip_rows` of each reading
+        stops there, unless `whole`; what does not fit else fails ("page"). `skip_rows` of each reading
         statement are read and passed over. `resumable`: one reading statement outside of a transaction; if its
         page is not the last, the statement stays open with its snapshot for `next_page`. `pages_max`: what the
         file may have from now on; 0 leaves it. It is never below what the file has.

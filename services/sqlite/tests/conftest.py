@@ -1,5 +1,6 @@
 """An engine's file in a temporary folder, and budgets."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 import pytest
 
 from tovuk_sqlite.store.base import Budget, Engine, Reader, Result, Statement, Writer
-from tovuk_sqlite.store.stock import StockEngine
 
 
 def budget(**changes: Any) -> Budget:
@@ -59,9 +59,38 @@ def _statements(sql: tuple[str | tuple[str, Any], ...]) -> list[Statement]:
     return [Statement(one) if isinstance(one, str) else Statement(*one) for one in sql]
 
 
+def _engine(name: str) -> Engine:
+    """A new engine of this name; where the native one is not built, CI fails and others skip."""
+    if name == "stock":
+        from tovuk_sqlite.store.stock import StockEngine
+
+        return StockEngine()
+    try:
+        from tovuk_sqlite.store.native import NativeEngine
+    except ModuleNotFoundError:
+        missing = "the native engine is not built: make native"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return NativeEngine()
+
+
+@pytest.fixture(params=["stock", "native"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Every test of an engine runs on each; a file's own fixture of this name picks one."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def engine() -> Engine:
-    return StockEngine()
+def engine(engine_name: str) -> Engine:
+    return _engine(engine_name)
+
+
+@pytest.fixture
+def other_engine(engine: Engine) -> Engine:
+    """The one that `engine` is not."""
+    return _engine("stock" if engine.rows_read_exact else "native")
 
 
 @pytest.fixture

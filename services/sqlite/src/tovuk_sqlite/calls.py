@@ -22,6 +22,7 @@ class Call:
         with self._lock:
             if self._left:
                 raise QueryInterrupted(retry_after_ms=1_000)
+            connection.arm()
             self._connection = connection
         try:
             yield

@@ -16,7 +16,7 @@ from tovuk_sqlite import answer
 from tovuk_sqlite.calls import Call
 from tovuk_sqlite.cursor import Place, decode_cursor, encode_cursor
 from tovuk_sqlite.directory import Directory, Target
-from tovuk_sqlite.errors import BatchTooMany, CursorExpired, ResultTooLarge, StatementTooLong
+from tovuk_sqlite.errors import BatchTooMany, CursorExpired, StatementTooLong
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.limits import (
     BATCH_ENTRIES_MAX,
@@ -86,10 +86,10 @@ class Databases:
             try:
                 if not reads:
                     raise NotARead
-                results = await self._read(database, plan, statements, call, place.rows)
+                results = await self._read(database, plan, statements, call, place.rows, batch=batch)
                 size = self._usage.size(database)
             except NotARead:
-                written = await self._write(database, plan, statements, call, began)
+                written = await self._write(database, plan, statements, call, began, batch=batch)
                 results, size = written.results, written.storage_bytes
         except asyncio.CancelledError:
             call.leave()
@@ -107,29 +107,44 @@ class Databases:
         await self._writes.close()
 
     async def _read(
-        self, database: Database, plan: str, statements: Sequence[Statement], call: Call, skip_rows: int
+        self,
+        database: Database,
+        plan: str,
+        statements: Sequence[Statement],
+        call: Call,
+        skip_rows: int,
+        *,
+        batch: bool,
     ) -> list[Result]:
         units = Units(self._meters, database.account_id, "sqlite_rows_read")
         await units.begin()
-        budget = self._budget(plan, units, None, time.monotonic(), skip_rows)
+        budget = self._budget(plan, units, None, time.monotonic(), batch=batch, skip_rows=skip_rows)
         used = 0
 
         def job(reader: Reader) -> list[Result]:
+            nonlocal used
             with call.on(reader):
-                return reader.run(statements, budget)
+                try:
+                    return reader.run(statements, budget)
+                finally:
+                    used = reader.rows_read
 
         try:
-            results = await self._files.reading(database, job)
-            used = sum(result.rows_read for result in results)
-            return results
+            return await self._files.reading(database, job)
         except Exhausted as exhausted:
-            used = exhausted.rows_read
             raise _refused(units) from exhausted
         finally:
             units.count(database, used)
 
     async def _write(
-        self, database: Database, plan: str, statements: Sequence[Statement], call: Call, began: float
+        self,
+        database: Database,
+        plan: str,
+        statements: Sequence[Statement],
+        call: Call,
+        began: float,
+        *,
+        batch: bool,
     ) -> Written:
         await self._catalog.mark(database)
         for _ in range(_ATTEMPTS_MAX):
@@ -140,7 +155,7 @@ class Databases:
                 await read.begin()
                 await written.begin()
                 await room.begin()
-                return await self._attempt(database, plan, statements, call, began, room, read, written)
+                return await self._attempt(database, plan, statements, call, began, room, read, written, batch=batch)
             except Fenced:
                 for epoch in self._usage.fence_of_commits.dead(written.epochs):
                     await self._meters.fenced(STORE, epoch)
@@ -160,9 +175,11 @@ class Databases:
         room: Room,
         read: Units,
         written: Units,
+        *,
+        batch: bool,
     ) -> Written:
         while True:
-            budget = self._budget(plan, read, written, began, 0)
+            budget = self._budget(plan, read, written, began, batch=batch)
             write = Write(statements, budget, written, room, call, self._loop.create_future())
             running = asyncio.ensure_future(self._writes.run(database, write))
             try:
@@ -174,10 +191,11 @@ class Databases:
                 raise
             except Exhausted as exhausted:
                 if exhausted.bound is not Bound.FILE_BYTES:
-                    read.count(database, exhausted.rows_read)
+                    read.count(database, write.rows_read)
                     raise _refused(read if exhausted.bound is Bound.ROWS_READ else written) from exhausted
                 await room.grow()
             except TovukError as error:
+                read.count(database, write.rows_read)
                 if error.outcome is Outcome.UNKNOWN:
                     written.spend(written.held)
                 raise
@@ -191,7 +209,9 @@ class Databases:
         read.count(database, done.rows_read)
         self._meters.level_changed(STORE, database.account_id, STORAGE)
 
-    def _budget(self, plan: str, read: Units, written: Units | None, began: float, skip_rows: int) -> Budget:
+    def _budget(
+        self, plan: str, read: Units, written: Units | None, began: float, *, batch: bool, skip_rows: int = 0
+    ) -> Budget:
         ends_at_s = began + QUERY_SECONDS_MAX
 
         def more(bound: Bound, used: int) -> int:
@@ -207,6 +227,7 @@ class Databases:
             result_rows=PAGE_ENTRIES_MAX,
             result_bytes=PAGE_BYTES_MAX,
             params=PARAMETER_ENTRIES_MAX.get(plan, PARAMETER_ENTRIES_MAX_ELSE),
+            whole=batch,
             skip_rows=skip_rows,
         )
 
@@ -235,7 +256,6 @@ class Databases:
             "nextActions": actions,
         }
         if batch:
-            check_pages(results)
             return answer.batch(results, facts)
         cursor = None
         if results[0].more:
@@ -255,10 +275,3 @@ class Databases:
 
 def _refused(units: Units) -> TovukError:
     return units.refusal or InternalError()
-
-
-def check_pages(results: Sequence[Result]) -> None:
-    """A batch has no cursors. Raises ResultTooLarge where a result does not fit a page."""
-    for index, result in enumerate(results):
-        if result.more:
-            raise ResultTooLarge(statement=index, limit_rows=PAGE_ENTRIES_MAX, limit_bytes=PAGE_BYTES_MAX)

@@ -1,5 +1,9 @@
 """Composition root: settings, engine, catalog, metering, nouns, servicers, upkeep."""
 
+import logging
+from importlib.util import find_spec
+from typing import assert_never
+
 from tovuk_kit import telemetry
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
@@ -14,15 +18,36 @@ from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.settings import Settings
+from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog
-from tovuk_sqlite.store.stock import StockEngine
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.upkeep import Upkeep
+
+_log = logging.getLogger(__name__)
+
+
+def _engine(settings: Settings) -> Engine:
+    """The process loads the one library it opens databases with, and no other for them."""
+    chosen = settings.engine
+    if chosen == "auto":
+        chosen = "native" if find_spec("tovuk_sqlite_native") else "stock"
+    _log.info("databases are opened by the %s engine", chosen)
+    match chosen:
+        case "native":
+            from tovuk_sqlite.store.native import NativeEngine
+
+            return NativeEngine()
+        case "stock":
+            from tovuk_sqlite.store.stock import StockEngine
+
+            return StockEngine()
+        case other:
+            assert_never(other)
 
 
 async def _serve(settings: Settings) -> None:
     internal_key = settings.internal_key.get_secret_value()
-    engine = StockEngine()
+    engine = _engine(settings)
     catalog = await SqliteCatalog.open(settings.data_dir)
     crew = Crew(settings.threads)
     files = Files(engine, crew, settings.data_dir)

@@ -1,6 +1,7 @@
 """Every variable this service reads, all under TOVUK_SQLITE_ but those the launcher gives to several services."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -15,6 +16,8 @@ class Settings(ServiceSettings):
 
     #: The folder of the catalog and of the databases' files.
     data_dir: Path
+    #: What opens the databases: native where it is built, else stock; or one of them by name.
+    engine: Literal["auto", "native", "stock"] = "auto"
     #: Queries that run at once, of all databases.
     threads: int = Field(default=8, ge=2)
     #: Control's gRPC address.

@@ -29,6 +29,8 @@ class Write:
     room: Room
     call: Call
     done: "asyncio.Future[Written]"
+    #: Rows its last run read, however it ended.
+    rows_read: int = 0
 
 
 @dataclass(slots=True)
@@ -179,7 +181,10 @@ class Writes:
         try:
             with write.call.on(writer):
                 budget = replace(write.budget, file_bytes=min(file_bytes, write.room.file_bytes_max))
-                return Written(writer.run(write.statements, budget), writer.storage_bytes())
+                try:
+                    return Written(writer.run(write.statements, budget), writer.storage_bytes())
+                finally:
+                    write.rows_read = writer.rows_read
         except (TovukError, Exhausted, Fenced) as error:
             return error
 

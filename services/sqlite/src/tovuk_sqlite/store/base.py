@@ -57,22 +57,23 @@ class Budget:
     file_bytes: int
     #: By time.monotonic.
     ends_at_s: float
-    #: Rows of the answer, and bytes of their JSON, of each result.
+    #: Rows of each result, and bytes of the JSON of all of them.
     result_rows: int
     result_bytes: int
     #: Parameters of one statement.
     params: int
+    #: A result that does not fit its page is refused, not cut: a batch has no cursors.
+    whole: bool = False
     #: Rows of a reading statement that former pages had.
     skip_rows: int = 0
 
 
 class Exhausted(Exception):
-    """The budget ended in the middle of a statement; all of the run's effects are undone. It did read `rows_read`."""
+    """The budget ended in the middle of a statement; all of the run's effects are undone."""
 
-    def __init__(self, bound: Bound, rows_read: int) -> None:
+    def __init__(self, bound: Bound) -> None:
         super().__init__(bound)
         self.bound = bound
-        self.rows_read = rows_read
 
 
 class NotARead(Exception):
@@ -108,8 +109,7 @@ class Plan:
     rows_estimated: int
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """Units of rows written, charged to a lease of an epoch at a store."""
 
     store: str
@@ -121,6 +121,11 @@ class Charge:
 class Reader(Protocol):
     """A connection that only reads, each run from one snapshot: all that is acknowledged, nothing unfinished."""
 
+    @property
+    def rows_read(self) -> int:
+        """Rows the last run read, however it ended."""
+        ...
+
     def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
         """The results. Raises NotARead, Exhausted, and what a statement does wrong."""
         ...
@@ -129,8 +134,12 @@ class Reader(Protocol):
         """How the statement would run; it is not run. Raises what it does wrong."""
         ...
 
+    def arm(self) -> None:
+        """From now on `interrupt` means the next run."""
+        ...
+
     def interrupt(self) -> None:
-        """End the run under way with Interrupted; from any thread."""
+        """End the run under way, or the next one, with QueryInterrupted; from any thread."""
         ...
 
     def close(self) -> None:

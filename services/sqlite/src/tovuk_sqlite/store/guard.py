@@ -9,14 +9,14 @@ from typing import Final
 
 import apsw
 
-#: Our tables begin so, and the tenant's may not.
-OWN_PREFIX: Final = "_tovuk"
+from tovuk_sqlite.store.own import OWN_PREFIX
+
 #: The tenant's view of the schema, without our tables.
 VISIBLE_SCHEMA: Final = "_tovuk_visible_schema"
 #: Made in each connection, in its own temporary schema.
 CREATE_VISIBLE_SCHEMA: Final = (
     f"CREATE TEMP VIEW {VISIBLE_SCHEMA} AS SELECT type, name, tbl_name, rootpage, sql FROM main.sqlite_schema"
-    rf" WHERE tbl_name NOT LIKE '\{OWN_PREFIX}%' ESCAPE '\'"
+    f" WHERE substr(lower(tbl_name), 1, {len(OWN_PREFIX)}) <> '{OWN_PREFIX}'"
 )
 
 #: Pragmas that only tell about the tenant's own file.
@@ -40,6 +40,7 @@ _PRAGMAS_TOLD: Final = frozenset(
         "page_size",
         "quick_check",
         "table_info",
+        "table_list",
         "table_xinfo",
         "user_version",
     }
@@ -142,12 +143,14 @@ class Guard:
         self.detail = ""
         #: The statement alters the schema.
         self.changes_schema = False
+        #: The statement's rows name tables, ours too.
+        self.lists_tables = False
 
     def begin(self) -> None:
         """A statement of the tenant comes next."""
         self.on = True
         self.detail = ""
-        self.changes_schema = False
+        self.changes_schema = self.lists_tables = False
 
     def __call__(self, action: int, first: str | None, second: str | None, schema: str | None, via: str | None) -> int:
         """SQLITE_OK or SQLITE_DENY."""
@@ -164,6 +167,7 @@ class Guard:
             self.changes_schema = True
         name = first.lower()
         if action == apsw.SQLITE_PRAGMA:
+            self.lists_tables = name == "table_list"
             allowed = name in _PRAGMAS_SET or (name in _PRAGMAS_TOLD and (second is None or name in _PRAGMAS_ASKED))
             if not allowed:
                 return f"PRAGMA {first}"
@@ -191,5 +195,5 @@ class Guard:
         if (name.startswith(OWN_PREFIX) and not (name == VISIBLE_SCHEMA and action == apsw.SQLITE_READ)) or (
             second_name.startswith(OWN_PREFIX)
         ):
-            return "names that begin with _tovuk are the platform's"
+            return f"names that begin with {OWN_PREFIX} are the platform's"
         return ""

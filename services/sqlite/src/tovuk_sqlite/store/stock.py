@@ -5,7 +5,6 @@ table; rows read are the steps of full scans or the rows of the result, whicheve
 """
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,11 +44,21 @@ from tovuk_sqlite.store.base import (
     Writer,
 )
 from tovuk_sqlite.store.guard import CREATE_VISIBLE_SCHEMA, Guard, visible
+from tovuk_sqlite.store.own import (
+    CHARGE,
+    CREATE_USED,
+    OWN_PREFIX,
+    PAGES_MAX,
+    READ_USED,
+    SHRINK_PAGES,
+    forgetting,
+    is_syntax,
+    sync_names,
+)
 from tovuk_sqlite.store.rows import Page
 
 #: Steps of the virtual machine between two looks at the budget; some tenths of a millisecond.
 _LOOK_STEPS: Final = 5_000
-_SHRINK_PAGES: Final = 256
 
 _LIMITS: Final = {
     apsw.SQLITE_LIMIT_LENGTH: VALUE_BYTES_MAX,
@@ -82,18 +91,10 @@ _CREATE: Final = (
     "journal_mode = WAL",
     "synchronous = FULL",
 )
-_USED: Final = (
-    "CREATE TABLE IF NOT EXISTS _tovuk_used (store TEXT NOT NULL, epoch INTEGER NOT NULL, lease INTEGER NOT NULL,"
-    " units INTEGER NOT NULL, PRIMARY KEY (store, epoch, lease)) STRICT, WITHOUT ROWID"
-)
 _FOREIGN_NAMES: Final = (
-    r"SELECT count(*) FROM main.sqlite_schema WHERE name LIKE '\_tovuk%' ESCAPE '\' AND name <> '_tovuk_used'"
+    f"SELECT count(*) FROM main.sqlite_schema WHERE substr(lower(name), 1, {len(OWN_PREFIX)}) = '{OWN_PREFIX}'"
+    " AND name <> '_tovuk_used'"
 )
-_CHARGE: Final = (
-    "INSERT INTO _tovuk_used VALUES (?, ?, ?, ?)"
-    " ON CONFLICT (store, epoch, lease) DO UPDATE SET units = units + excluded.units RETURNING units"
-)
-_SYNTAX: Final = re.compile(r"syntax error|incomplete input|unrecognized token|unterminated")
 _BLANK: Final = re.compile(r"(?>\s|;|--[^\n]*|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 _CONSTRAINTS: Final = {
     apsw.SQLITE_CONSTRAINT_UNIQUE: "unique",
@@ -122,11 +123,10 @@ class StockEngine:
         with _faults(), contextlib.closing(apsw.Connection(str(path))) as connection:
             for pragma in _CREATE:
                 connection.execute(f"PRAGMA {pragma}").fetchall()
-            connection.execute(_USED)
+            connection.execute(CREATE_USED)
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             size = int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
-        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            _sync(folder)
+        sync_names(path)
         return size
 
     def open_reader(self, path: Path) -> Reader:
@@ -148,6 +148,7 @@ class _Connection:
         self._written = self._read = 0
         self._rows_read = self._rows_written = 0
         self._steps = self._scanned = 0
+        self._index = 0
         self._text = ""
         self._first = ""
         self._columns: tuple[str, ...] = ()
@@ -175,7 +176,7 @@ class _Connection:
     # Tenant SQL.
 
     def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
-        self._budget, self._stop, self._interrupted, self._written = budget, None, False, 0
+        self._budget, self._stop, self._written = budget, None, 0
         self._rows_read, self._rows_written, self._read = budget.rows_read, budget.rows_written, 0
         self._own("SAVEPOINT run" if self._writes else "BEGIN")
         if self._writes:
@@ -194,15 +195,22 @@ class _Connection:
         self._own("RELEASE run" if self._writes else "COMMIT")
         return results
 
+    @property
+    def rows_read(self) -> int:
+        return min(self._read + self._scanned, self._rows_read)
+
     def _run_all(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
         results: list[Result] = []
-        read = written = 0
+        read = written = size = 0
         for index, statement in enumerate(statements):
-            result = self._run_one(index, statement, budget)
+            result = self._run_one(index, statement, budget, budget.result_bytes - size)
             results.append(result)
             read += result.rows_read
             written += result.rows_written
-            self._read = read
+            size += len(result.rows)
+            if index and size > budget.result_bytes:
+                raise _too_large(index, budget)
+            self._read, self._scanned = read, 0
             while read > self._rows_read:
                 self._extend(Bound.ROWS_READ, read)
             while written > self._rows_written:
@@ -214,19 +222,20 @@ class _Connection:
         assert self._budget is not None
         more = self._budget.more(bound, used)
         if more <= 0:
-            raise Exhausted(bound, min(self._read + self._scanned, self._rows_read))
+            raise Exhausted(bound)
         if bound is Bound.ROWS_READ:
             self._rows_read += more
         else:
             self._rows_written += more
 
-    def _run_one(self, index: int, statement: Statement, budget: Budget) -> Result:
+    def _run_one(self, index: int, statement: Statement, budget: Budget, bytes_max: int) -> Result:
         params = self._checked(index, statement, budget)
         skip = budget.skip_rows
-        page = Page(budget.result_rows, budget.result_bytes)
+        page = Page(budget.result_rows, bytes_max)
         written_before, changes_before = self._written, self._sql.total_changes()
         self._steps = self._scanned = 0
         self._columns, self._first, self._text = (), "", visible(statement.sql)
+        self._index = index
         self._guard.begin()
         cursor = self._sql.cursor()
         cursor.exec_trace = self._started
@@ -234,14 +243,14 @@ class _Connection:
             if time.monotonic() > budget.ends_at_s:
                 raise QueryTooSlow(limit_seconds=QUERY_SECONDS_MAX)
             for row in cursor.execute(self._text, params):
+                if self._guard.lists_tables and (row[0] == "temp" or row[1].startswith(OWN_PREFIX)):
+                    continue
                 if skip:
                     skip -= 1
                 elif not page.add(row):
-                    if self._readonly:
+                    if self._readonly and not budget.whole:
                         break
-                    raise ResultTooLarge(
-                        statement=index, limit_rows=budget.result_rows, limit_bytes=budget.result_bytes
-                    )
+                    raise _too_large(index, budget)
         except Exception as error:  # everything is told as the fact it is
             self._guard.on = False
             raise self._told(index, error) from error
@@ -250,7 +259,7 @@ class _Connection:
             cursor.close(True)
         if self._guard.changes_schema and self._own(_FOREIGN_NAMES)[0][0]:
             # The authorizer is not told the name a table is altered to.
-            raise StatementDenied(statement=index, detail="names that begin with _tovuk are the platform's")
+            raise StatementDenied(statement=index, detail=f"names that begin with {OWN_PREFIX} are the platform's")
         changes = self._sql.total_changes() - changes_before
         return Result(
             self._columns,
@@ -288,6 +297,9 @@ class _Connection:
             return False
         if not self._writes and not cursor.is_readonly:
             raise NotARead
+        if isinstance(bindings, dict):
+            for name in bindings.keys() - set(cursor.bindings_names):
+                raise ParametersInvalid(statement=self._index, reason=f"it has no {name}")
         return True
 
     def _look(self) -> bool:
@@ -344,10 +356,10 @@ class _Connection:
             case UnicodeEncodeError() | OverflowError() | TypeError() | ValueError():
                 return ParametersInvalid(statement=index, reason="a value is no value of SQL")
             case apsw.FullError() if self._at_page_cap():
-                return Exhausted(Bound.FILE_BYTES, self._scanned)
+                return Exhausted(Bound.FILE_BYTES)
             case apsw.ReadOnlyError() if not self._writes:
                 return NotARead()
-            case apsw.SQLError() if _SYNTAX.search(detail):
+            case apsw.SQLError() if is_syntax(detail):
                 return SqlSyntax(statement=index, offset=getattr(error, "error_offset", -1), detail=detail)
             case apsw.Error() if is_fault(error):
                 return translated(error)
@@ -383,6 +395,9 @@ class _Connection:
                 estimated += int(self._own(f'SELECT coalesce(max(rowid), 0) FROM main."{name}"')[0][0])
         return Plan(tuple(steps), scans, estimated)
 
+    def arm(self) -> None:
+        self._interrupted = False
+
     def interrupt(self) -> None:
         self._interrupted = True
         if self._running:
@@ -404,10 +419,9 @@ class _Connection:
     def charge(self, charges: Sequence[Charge]) -> dict[Charge, int]:
         totals: dict[Charge, int] = {}
         with _faults():
-            self._own("PRAGMA max_page_count = 4294967294")
+            self._own(f"PRAGMA max_page_count = {PAGES_MAX}")
             for charge in charges:
-                row = (charge.store, charge.epoch, charge.lease_id, charge.units)
-                totals[charge] = int(self._own(_CHARGE, row)[0][0])
+                totals[charge] = int(self._own(CHARGE, charge)[0][0])
         return totals
 
     def commit(self) -> None:
@@ -429,18 +443,14 @@ class _Connection:
 
     def usage(self) -> list[Charge]:
         with _faults():
-            return [Charge(*row) for row in self._own("SELECT store, epoch, lease, units FROM _tovuk_used")]
+            return [Charge(*row) for row in self._own(READ_USED)]
 
     def forget(self, store: str, epoch: int, lease_ids: Sequence[int] | None) -> None:
         with _faults():
             self._own("BEGIN IMMEDIATE")
             try:
-                if lease_ids is None:
-                    self._own("DELETE FROM _tovuk_used WHERE store = ? AND epoch = ?", (store, epoch))
-                else:
-                    for lease_id in lease_ids:
-                        row = (store, epoch, lease_id)
-                        self._own("DELETE FROM _tovuk_used WHERE store = ? AND epoch = ? AND lease = ?", row)
+                for sql, params in forgetting(store, epoch, lease_ids):
+                    self._own(sql, params)
             except BaseException:
                 self._own("ROLLBACK")
                 raise
@@ -452,12 +462,16 @@ class _Connection:
 
     def shrink(self) -> bool:
         with _faults():
-            self._own(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})")
+            self._own(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
             return int(self._own("PRAGMA freelist_count")[0][0]) > 0
 
     def _own(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
         """Run a statement of ours: never from the cache, where the tenant's guarded ones are."""
         return self._sql.cursor().execute(sql, params, can_cache=False).fetchall()
+
+
+def _too_large(index: int, budget: Budget) -> ResultTooLarge:
+    return ResultTooLarge(statement=index, limit_rows=budget.result_rows, limit_bytes=budget.result_bytes)
 
 
 @contextlib.contextmanager
@@ -469,12 +483,3 @@ def _faults() -> Iterator[None]:
         raise (translated(error) if is_fault(error) else StoreUnavailable(retry_after_ms=1_000)) from error
     except OSError as error:
         raise translated(error) from error
-
-
-def _sync(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,0 +1,297 @@
+"""The engine of our own SQLite, whose interpreter counts rows: both meters are exact, and cut inside a statement.
+
+Hot path: a prepared point select runs in some 4 µs. What it promises stands in native/typings; here it is told in the
+port's words.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable, TovukError
+from tovuk_kit.sqlite import SQLITE_VERSION_MIN, SqliteTooOld
+from tovuk_kit.sqlite_errors import translated
+from tovuk_sqlite.errors import (
+    ParametersInvalid,
+    QueryInterrupted,
+    QueryTooSlow,
+    ResultTooLarge,
+    SeveralStatements,
+    SqlConstraint,
+    SqlFailed,
+    SqlSyntax,
+    StatementDenied,
+    StatementEmpty,
+    TextInvalid,
+    TooManyParameters,
+)
+from tovuk_sqlite.limits import QUERY_SECONDS_MAX, STATEMENT_BYTES_MAX, VALUE_BYTES_MAX
+from tovuk_sqlite.store.base import (
+    Bound,
+    Budget,
+    Charge,
+    Exhausted,
+    NotARead,
+    Plan,
+    Reader,
+    Result,
+    Statement,
+    Writer,
+)
+from tovuk_sqlite.store.own import (
+    CHARGE,
+    CREATE_USED,
+    OWN_PREFIX,
+    PAGES_MAX,
+    READ_USED,
+    SHRINK_PAGES,
+    forgetting,
+    is_syntax,
+    sync_names,
+)
+from tovuk_sqlite_native import HIDDEN_PREFIX, VERSION, Connection, Interrupt, SqliteError
+from tovuk_sqlite_native import Result as Page
+
+_EXHAUSTED: Final = {
+    "rows_read": Bound.ROWS_READ,
+    "rows_written": Bound.ROWS_WRITTEN,
+    "page_cap": Bound.FILE_BYTES,
+}
+_CONSTRAINTS: Final = {
+    "SQLITE_CONSTRAINT_UNIQUE": "unique",
+    "SQLITE_CONSTRAINT_PRIMARYKEY": "primary_key",
+    "SQLITE_CONSTRAINT_ROWID": "primary_key",
+    "SQLITE_CONSTRAINT_NOTNULL": "not_null",
+    "SQLITE_CONSTRAINT_FOREIGNKEY": "foreign_key",
+    "SQLITE_CONSTRAINT_CHECK": "check",
+    "SQLITE_CONSTRAINT_TRIGGER": "trigger",
+    "SQLITE_CONSTRAINT_DATATYPE": "datatype",
+}
+_FAULTS: Final = frozenset({"full", "busy", "readonly", "corrupt", "io"})
+
+
+class NativeEngine:
+    """The Engine of the extension that `make native` builds."""
+
+    rows_read_exact = True
+
+    def __init__(self) -> None:
+        """Raises SqliteTooOld."""
+        if tuple(map(int, VERSION.split("."))) < SQLITE_VERSION_MIN:
+            raise SqliteTooOld(f"SQLite {VERSION} lies below {SQLITE_VERSION_MIN}")
+        assert HIDDEN_PREFIX == OWN_PREFIX, "the extension hides other names than ours"
+
+    def create(self, path: Path) -> int:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _faults(), contextlib.closing(Connection(str(path), create=True)) as connection:
+            connection.run([(CREATE_USED, ())], trusted=True)
+            connection.checkpoint("truncate")
+            size = connection.storage_bytes
+        sync_names(path)
+        return size
+
+    def open_reader(self, path: Path) -> Reader:
+        return _Connection(path, writes=False)
+
+    def open_writer(self, path: Path) -> Writer:
+        return _Connection(path, writes=True)
+
+
+class _Connection:
+    """A reader, or the writer, of one file."""
+
+    def __init__(self, path: Path, *, writes: bool) -> None:
+        self._writes = writes
+        self._interrupt = Interrupt()
+        self.rows_read = 0
+        with _faults():
+            self._sql = Connection(
+                str(path),
+                readonly=not writes,
+                sql_bytes_max=STATEMENT_BYTES_MAX,
+                value_bytes_max=VALUE_BYTES_MAX,
+            )
+            self._page_bytes = int(self._own("PRAGMA page_size")[0][0])
+
+    # Tenant SQL.
+
+    def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
+        self.rows_read = 0
+        for index, statement in enumerate(statements):
+            if len(statement.params) > budget.params:
+                raise TooManyParameters(statement=index, limit=budget.params)
+        try:
+            pages = self._sql.run(
+                statements,
+                rows_read_max=budget.rows_read,
+                rows_written_max=budget.rows_written,
+                more=_more(budget),
+                deadline_ms=_deadline_ms(budget),
+                interrupt=self._interrupt,
+                page_rows_max=budget.result_rows,
+                page_bytes_max=budget.result_bytes,
+                whole=budget.whole,
+                skip_rows=budget.skip_rows,
+                pages_max=max(1, budget.file_bytes // self._page_bytes) if self._writes else 0,
+            )
+        except SqliteError as error:
+            self.rows_read = error.rows_read
+            if error.kind == "page":
+                rows, size = budget.result_rows, budget.result_bytes
+                raise ResultTooLarge(statement=error.statement, limit_rows=rows, limit_bytes=size) from error
+            raise self._told(error) from error
+        results = list(map(_result, pages))
+        self.rows_read = sum(result.rows_read for result in results)
+        return results
+
+    def _told(self, error: SqliteError) -> Exception:
+        """The fact behind what the extension raised."""
+        index, detail = error.statement, error.message
+        match error.kind:
+            case "rows_read" | "rows_written" | "page_cap":
+                return Exhausted(_EXHAUSTED[error.kind])
+            case "readonly" if not self._writes:
+                return NotARead()
+            case "syntax" if is_syntax(detail):
+                offset = -1 if error.offset is None else error.offset
+                return SqlSyntax(statement=index, offset=offset, detail=detail)
+            case "constraint":
+                kind = _CONSTRAINTS.get(error.name, "constraint")
+                return SqlConstraint(statement=index, constraint=kind, detail=detail)
+            case "several_statements":
+                return SeveralStatements(statement=index)
+            case "empty":
+                return StatementEmpty(statement=index)
+            case "parameters":
+                return ParametersInvalid(statement=index, reason=detail)
+            case "denied":
+                return StatementDenied(statement=index, detail=detail)
+            case "text":
+                return TextInvalid(statement=index)
+            case "deadline":
+                return QueryTooSlow(limit_seconds=QUERY_SECONDS_MAX)
+            case "interrupted":
+                return QueryInterrupted(retry_after_ms=1_000)
+            case kind if kind in _FAULTS:
+                return _fault(error)
+        return SqlFailed(statement=index, detail=detail)
+
+    def plan(self, statement: Statement) -> Plan:
+        try:
+            estimate = self._sql.estimate(statement.sql)
+        except SqliteError as error:
+            raise self._told(error) from error
+        wanted, sent = estimate.parameter_count, len(statement.params)
+        if wanted != sent:
+            raise ParametersInvalid(statement=0, reason=f"it takes {wanted}, {sent} were sent")
+        steps = estimate.steps
+        scans = tuple(step.table for step in steps if step.access == "scan" and step.table is not None)
+        return Plan(tuple(step.detail for step in steps), scans, estimate.rows_read)
+
+    def arm(self) -> None:
+        self._interrupt = Interrupt()
+
+    def interrupt(self) -> None:
+        self._interrupt.set()
+
+    def close(self) -> None:
+        self._sql.close()
+
+    # Our own.
+
+    def begin(self) -> None:
+        with _faults():
+            self._sql.begin()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._sql.in_transaction
+
+    def charge(self, charges: Sequence[Charge]) -> dict[Charge, int]:
+        with _faults():
+            pages = self._sql.run([(CHARGE, charge) for charge in charges], trusted=True, pages_max=PAGES_MAX)
+        return {charge: msgspec.json.decode(page.rows)[0][0] for charge, page in zip(charges, pages, strict=True)}
+
+    def commit(self) -> None:
+        try:
+            self._sql.commit()
+        except SqliteError as error:
+            raise _fault(error, Outcome.UNKNOWN) from error
+
+    def roll_back(self) -> None:
+        with _faults():
+            if self._sql.in_transaction:
+                self._sql.rollback()
+
+    def storage_bytes(self) -> int:
+        with _faults():
+            return self._sql.storage_bytes
+
+    def usage(self) -> list[Charge]:
+        with _faults():
+            return [Charge(*row) for row in self._own(READ_USED)]
+
+    def forget(self, store: str, epoch: int, lease_ids: Sequence[int] | None) -> None:
+        with _faults():
+            self._sql.run(forgetting(store, epoch, lease_ids), trusted=True, pages_max=PAGES_MAX)
+
+    def checkpoint(self) -> None:
+        with _faults():
+            self._sql.checkpoint()
+
+    def shrink(self) -> bool:
+        with _faults():
+            self._own(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+            return int(self._own("PRAGMA freelist_count")[0][0]) > 0
+
+    def _own(self, sql: str) -> list[Any]:
+        rows: list[Any] = msgspec.json.decode(self._sql.run([(sql, ())], trusted=True)[0].rows)
+        return rows
+
+
+def _more(budget: Budget) -> Callable[[str, int], int]:
+    def more(meter: str, used: int) -> int:
+        return budget.more(Bound(meter), used)
+
+    return more
+
+
+def _deadline_ms(budget: Budget) -> int:
+    return max(0, int((budget.ends_at_s - time.monotonic()) * 1_000))
+
+
+def _result(page: Page) -> Result:
+    return Result(
+        tuple(page.columns),
+        page.rows,
+        page.row_count,
+        page.rows_read,
+        page.rows_written,
+        page.vm_steps,
+        page.fullscan_steps,
+        page.changes,
+        page.last_insert_rowid if page.changes else 0,
+        not page.complete,
+    )
+
+
+def _fault(error: SqliteError, outcome: Outcome = Outcome.NOT_DONE) -> TovukError:
+    """What a failure of the file means to the house."""
+    if error.kind == "full":
+        return StorageFull(retry_after_ms=1_000)
+    return StoreUnavailable(outcome=outcome, retry_after_ms=1_000)
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    """Tell what goes wrong with the file."""
+    try:
+        yield
+    except SqliteError as error:
+        raise _fault(error) from error
+    except OSError as error:
+        raise translated(error) from error

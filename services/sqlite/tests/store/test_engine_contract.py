@@ -1,0 +1,450 @@
+"""What every engine promises: one suite over both. `file` is an empty database's."""
+
+import contextlib
+import json
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tovuk_kit.errors import StoreUnavailable, TovukError
+from tovuk_sqlite.store.base import Bound, Charge, Engine, Exhausted, NotARead, Statement
+
+COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < ?) "
+ENDLESS = "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c"
+
+
+WORDS = (
+    "select insert into update delete from t where a b = ( ) , * 1 'x' ? ; union all with recursive as order by"
+    " limit values create table index on drop null not in exists case when end x'00' 1e400 || -- /* */"
+)
+
+HOSTILE = [
+    "attach '/tmp/other.db' as other",
+    "detach main",
+    "vacuum",
+    "vacuum into '/tmp/copy.db'",
+    "select load_extension('/tmp/x.so')",
+    "select fts3_tokenizer('simple')",
+    "pragma writable_schema = 1",
+    "pragma journal_mode = delete",
+    "pragma synchronous = off",
+    "pragma max_page_count = 1000000000",
+    "pragma mmap_size = 1000000000",
+    "pragma temp_store_directory = '/'",
+    "pragma query_only = off",
+    "pragma table_info(_tovuk_used)",
+    "pragma trusted_schema = 1",
+    "pragma wal_checkpoint",
+    "begin",
+    "commit",
+    "rollback",
+    "savepoint a",
+    "release run",
+    "rollback to run",
+    "create temp table x(a)",
+    "create temp view x as select 1",
+    "create temp trigger x after insert on t begin select 1; end",
+    "select * from dbstat",
+    "select * from sqlite_dbpage",
+    "create virtual table x using dbstat",
+    "select * from _tovuk_used",
+    "insert into _tovuk_used values ('s', 1, 1, 1)",
+    "update _tovuk_used set units = 0",
+    "delete from _tovuk_used",
+    "drop table _tovuk_used",
+    "alter table _tovuk_used rename to mine",
+    "create table _TOVUK_other(a)",
+    "create index i on _tovuk_used(units)",
+    "create trigger x after insert on _tovuk_used begin select 1; end",
+    "alter table t rename to _tovuk_t",
+    "create view v as select * from _tovuk_used; ",
+    "insert into sqlite_master values ('table', 'x', 'x', 2, '')",
+    "delete from sqlite_schema",
+    "drop table _tovuk_visible_schema",
+]
+
+
+def refused(run: Any, *sql: Any, **limits: Any) -> TovukError:
+    with pytest.raises(TovukError) as raised:
+        run(*sql, **limits)
+    return raised.value
+
+
+def test_values_come_back_as_they_were_bound(file: Any) -> None:
+    file.write("create table t(a, b, c, d, e)")
+    row = (None, 2**63 - 1, float("-inf"), "é", b"\x00\xff")
+    file.write(("insert into t values (?, ?, ?, ?, ?)", row))
+    assert file.rows("select * from t") == '[[null,9223372036854775807,{"real":"-inf"},"é",{"base64":"AP8="}]]'.encode()
+
+
+def test_named_parameters_are_bound_by_name(file: Any) -> None:
+    assert file.rows("select :a, $b, @a", {"a": 1, "b": 2}) == b"[[1,2,1]]"
+
+
+@pytest.mark.parametrize(
+    ("sql", "params", "reason"),
+    [
+        ("select ?", (), "it takes 1, 0 were sent"),
+        ("select ?", (1, 2), "it takes 1, 2 were sent"),
+        ("select :a", {}, "a is missing"),
+        ("select :a", {"a": 1, "b": 2}, "it has no b"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(file: Any, sql: str, params: Any, reason: str) -> None:
+    error = refused(file.read, (sql, params))
+    assert (error.code, error.params["reason"]) == ("sqlite_parameters_invalid", reason)
+
+
+def test_a_hundred_parameters_are_taken_where_a_hundred_are_allowed_and_no_more(file: Any) -> None:
+    marks = ",".join("?" * 100)
+    assert file.read((f"select {marks}", (0,) * 100))[0].row_count == 1
+    assert refused(file.read, (f"select {marks},?", (0,) * 101)).code == "sqlite_too_many_parameters"
+
+
+def test_a_syntax_error_says_where(file: Any) -> None:
+    error = refused(file.read, "select 1", "select fro m")
+    assert error.code == "sqlite_statement_failed" and error.params["statement"] == "1"
+    error = refused(file.read, "select * from")
+    assert (error.code, error.params["detail"]) == ("sqlite_syntax_error", "incomplete input")
+    assert refused(file.read, "select 1 +* 2").params["offset"] == "10"
+
+
+@pytest.mark.parametrize(
+    ("sql", "constraint"),
+    [
+        ("insert into t values (1, 'x', 1)", "primary_key"),
+        ("insert into t values (2, 'a', 1)", "unique"),
+        ("insert into t values (2, null, 1)", "not_null"),
+        ("insert into t values (2, 'x', 9)", "check"),
+    ],
+)
+def test_a_broken_constraint_has_a_name(file: Any, sql: str, constraint: str) -> None:
+    file.write("create table t(id integer primary key, a text not null unique, b check (b < 5))")
+    file.write("insert into t values (1, 'a', 1)")
+    error = refused(file.write, sql)
+    assert (error.code, error.params["constraint"]) == ("sqlite_constraint_failed", constraint)
+
+
+def test_a_deferred_constraint_speaks_at_the_commit(file: Any) -> None:
+    file.write("create table p(id integer primary key)")
+    file.write("create table c(p references p deferrable initially deferred)")
+    assert refused(file.write, "insert into c values (1)").params["constraint"] == "foreign_key"
+    assert file.rows("select count(*) from c") == b"[[0]]"
+
+
+@pytest.mark.parametrize("sql", ["select 1; select 2", "create table x(a); drop table x"])
+def test_several_statements_are_refused_before_the_first_runs(file: Any, sql: str) -> None:
+    assert refused(file.write, sql).code == "sqlite_several_statements"
+
+
+@pytest.mark.parametrize("sql", ["select 1;", "select 1; -- end", "/* a; b */ select ';'", "select 1;;"])
+def test_one_statement_with_semicolons_is_one(file: Any, sql: str) -> None:
+    assert file.read(sql)[0].row_count == 1
+
+
+@pytest.mark.parametrize("sql", ["", " ; ", "-- nothing", "/* nothing"])
+def test_an_empty_statement_is_refused(file: Any, sql: str) -> None:
+    assert refused(file.read, sql).code == "sqlite_statement_empty"
+
+
+def test_a_reader_refuses_to_write_and_does_nothing(file: Any) -> None:
+    file.write("create table t(a)")
+    for sql in ("insert into t values (1)", "with x as (select 1) insert into t select * from x", "drop table t"):
+        with pytest.raises(NotARead):
+            file.read(sql)
+    assert file.rows("select count(*) from t") == b"[[0]]"
+
+
+def test_a_failed_run_undoes_itself_alone(file: Any, make_budget: Any) -> None:
+    writer = file.writer
+    writer.begin()
+    writer.run([Statement("create table t(a unique)"), Statement("insert into t values (1)")], make_budget())
+    with pytest.raises(TovukError):
+        writer.run([Statement("insert into t values (2)"), Statement("insert into t values (1)")], make_budget())
+    writer.commit()
+    assert file.rows("select a from t") == b"[[1]]"
+
+
+def test_rows_written_are_those_of_tables_and_triggers(file: Any) -> None:
+    file.write("create table t(a)", "create table log(a)")
+    file.write("create trigger tr after insert on t begin insert into log values (new.a); end")
+    assert file.write("insert into t values (1), (2), (3)")[0].rows_written == 6
+    assert file.write("update t set a = 0 where a > 1")[0].rows_written == 2
+    assert file.write("delete from t")[0].rows_written == 3
+    assert file.write("select 1")[0].rows_written == 0
+
+
+def test_rows_read_before_a_failure_are_told(file: Any) -> None:
+    file.write("create table t(a)", (COUNT + "insert into t select x from c", (500,)))
+    refused(file.read, "select a from t", "select nothing")
+    assert file.reader.rows_read == 500
+    assert file.read("select a from t")[0].rows_read == file.reader.rows_read == 500
+
+
+def test_rows_beyond_the_budget_stop_the_statement_inside_and_undo_it(file: Any) -> None:
+    file.write("create table t(a)")
+    with pytest.raises(Exhausted) as raised:
+        file.write((COUNT + "insert into t select x from c", (1_000_000,)), rows_written=1_000)
+    assert raised.value.bound is Bound.ROWS_WRITTEN
+    assert file.rows("select count(*) from t") == b"[[0]]"
+
+
+def test_a_run_asks_for_more_rows_and_goes_on(file: Any) -> None:
+    asked = []
+
+    def more(bound: Bound, used: int) -> int:
+        asked.append((bound, used))
+        return 50_000
+
+    file.write("create table t(a)")
+    results = file.write((COUNT + "insert into t select x from c", (100_000,)), rows_written=10, more=more)
+    assert results[0].rows_written == 100_000
+    assert {bound for bound, _ in asked} == {Bound.ROWS_WRITTEN}
+
+
+def test_exactly_the_budget_is_enough(file: Any) -> None:
+    file.write("create table t(a)")
+    assert file.write("insert into t values (1), (2)", rows_written=2)[0].rows_written == 2
+    with pytest.raises(Exhausted):
+        file.write("insert into t values (1), (2)", rows_written=1)
+
+
+def test_a_file_does_not_grow_beyond_its_room(file: Any) -> None:
+    with pytest.raises(Exhausted) as raised:
+        file.write("create table t(a)", "insert into t values (zeroblob(1000000))", file_bytes=100_000)
+    assert raised.value.bound is Bound.FILE_BYTES
+    assert file.writer.storage_bytes() < 100_000
+
+
+def test_a_query_ends_at_its_deadline(file: Any) -> None:
+    began = time.monotonic()
+    assert refused(file.read, ENDLESS, ends_at_s=began + 0.2).code == "sqlite_query_too_slow"
+    assert time.monotonic() - began < 5
+
+
+def test_a_page_ends_before_its_bounds_and_the_next_begins_there(file: Any) -> None:
+    sql = (COUNT + "select x from c", (25,))
+    first = file.read(sql, result_rows=10)[0]
+    assert (first.row_count, first.more) == (10, True)
+    rest = file.read(sql, result_rows=15, skip_rows=10)[0]
+    assert (rest.row_count, rest.more, rest.rows[:6]) == (15, False, b"[[11],")
+    small = file.read(("select zeroblob(100) union all select zeroblob(100)", ()), result_bytes=150)[0]
+    assert (small.row_count, small.more) == (1, True)
+
+
+def test_a_statement_that_writes_has_one_page_of_rows(file: Any) -> None:
+    file.write("create table t(a)")
+    sql = (COUNT + "insert into t select x from c returning a", (11,))
+    assert refused(file.write, sql, result_rows=10).code == "sqlite_result_too_large"
+    assert file.write(sql, result_rows=11)[0].row_count == 11
+
+
+def test_a_result_that_must_be_whole_is_refused_and_undone_when_it_is_not(file: Any) -> None:
+    file.write("create table t(a)")
+    many = (COUNT + "select x from c", (11,))
+    error = refused(file.write, "insert into t values (1)", many, result_rows=10, whole=True)
+    assert (error.code, error.params["statement"]) == ("sqlite_result_too_large", "1")
+    assert file.rows("select count(*) from t") == b"[[0]]"
+    assert file.read(many, result_rows=11, whole=True)[0].row_count == 11
+
+
+def test_the_bytes_of_a_page_are_those_of_all_results(file: Any) -> None:
+    blob = "select zeroblob(100)"
+    assert len(file.read(blob, blob, blob, result_bytes=500, whole=True)) == 3
+    two = "select zeroblob(100) union all select zeroblob(100)"
+    assert refused(file.read, two, two, result_bytes=500, whole=True).params["statement"] == "1"
+
+
+def test_an_interruption_ends_the_run_it_was_armed_for_and_no_later_one(file: Any) -> None:
+    file.reader.arm()
+    file.reader.interrupt()
+    assert refused(file.read, ENDLESS).code == "sqlite_query_interrupted"
+    file.reader.arm()
+    assert file.rows("select 1") == b"[[1]]"
+
+
+def test_an_interruption_comes_from_any_thread(file: Any) -> None:
+    timer = threading.Timer(0.05, file.reader.interrupt)
+    timer.start()
+    assert refused(file.read, ENDLESS).code == "sqlite_query_interrupted"
+    timer.join()
+
+
+def test_a_checkpoint_empties_the_log_into_the_file(file: Any, tmp_path: Path) -> None:
+    (path,) = tmp_path.glob("**/1.sqlite")
+    before = path.stat().st_size
+    file.write("create table t(a)", (COUNT + "insert into t select zeroblob(x) from c", (1_000,)))
+    file.writer.checkpoint()
+    assert path.stat().st_size > before + 100_000
+
+
+def test_a_file_that_is_not_there_cannot_be_opened(engine: Engine, tmp_path: Path) -> None:
+    for opened in (engine.open_reader, engine.open_writer):
+        with pytest.raises(StoreUnavailable):
+            opened(tmp_path / "absent.sqlite")
+
+
+def test_a_broken_file_is_told_as_such_by_every_verb(engine: Engine, tmp_path: Path, make_budget: Any) -> None:
+    path = tmp_path / "a" / "b" / "1.sqlite"
+    engine.create(path)
+    writer = engine.open_writer(path)
+    writer.begin()
+    writer.run([Statement("create table t(a)"), Statement("insert into t values (1)")], make_budget())
+    writer.commit()
+    writer.checkpoint()
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
+    for verb in (
+        lambda: engine.open_reader(path).run([Statement("select * from t")], make_budget()),
+        lambda: engine.open_writer(path).usage(),
+        lambda: engine.open_writer(path).forget("s", 1, None),
+    ):
+        with pytest.raises(StoreUnavailable):
+            verb()
+    writer.close()
+
+
+def test_a_file_of_one_engine_is_a_file_of_the_other(
+    engine: Engine, other_engine: Engine, tmp_path: Path, make_budget: Any
+) -> None:
+    path = tmp_path / "a" / "b" / "1.sqlite"
+    engine.create(path)
+    for opens in (engine, other_engine, engine):
+        writer = opens.open_writer(path)
+        writer.begin()
+        writer.run([Statement("create table if not exists t(a)"), Statement("insert into t values (1)")], make_budget())
+        writer.charge([Charge("s", 1, 7, 5)])
+        writer.commit()
+        writer.close()
+    writer = other_engine.open_writer(path)
+    assert writer.usage() == [Charge("s", 1, 7, 15)]
+    assert writer.run([Statement("select count(*) from t")], make_budget())[0].rows == b"[[3]]"
+    writer.close()
+
+
+def test_text_that_is_not_utf8_is_refused(file: Any) -> None:
+    assert refused(file.read, "select cast(x'ff' as text)").code == "sqlite_text_invalid"
+
+
+def test_usage_rows_are_kept_with_the_effect_and_forgotten_when_told(file: Any, make_budget: Any) -> None:
+    writer = file.writer
+    writer.begin()
+    assert writer.charge([Charge("s", 1, 7, 5)]) == {Charge("s", 1, 7, 5): 5}
+    writer.roll_back()
+    assert writer.usage() == []
+    for total in (5, 10):
+        writer.begin()
+        assert list(writer.charge([Charge("s", 1, 7, 5)]).values()) == [total]
+        writer.commit()
+    assert writer.usage() == [Charge("s", 1, 7, 10)]
+    writer.forget("s", 1, [8])
+    assert len(writer.usage()) == 1
+    writer.forget("s", 1, None)
+    assert writer.usage() == []
+
+
+def test_free_pages_go_back_to_the_disk(file: Any) -> None:
+    file.write("create table t(a)", "insert into t values (zeroblob(1000000))")
+    full = file.writer.storage_bytes()
+    file.write("delete from t")
+    while file.writer.shrink():
+        pass
+    assert file.writer.storage_bytes() < full / 2
+
+
+def test_a_plan_names_the_tables_that_are_scanned(file: Any) -> None:
+    file.write("create table t(a, b)", "create index i on t(b)", "insert into t values (1, 1)")
+    assert file.reader.plan(Statement("select * from t where a = ?", (1,))).scans == ("t",)
+    assert file.reader.plan(Statement("select * from t where b = 1")).scans == ()
+    assert refused(file.reader.plan, Statement("selec")).code == "sqlite_syntax_error"
+
+
+@pytest.fixture
+def tables(file: Any) -> Any:
+    file.write("create table t(a integer primary key, b)", "insert into t values (1, 'x'), (2, 'y')")
+    return file
+
+
+@pytest.mark.parametrize("sql", HOSTILE)
+def test_what_reaches_beyond_the_tenants_tables_is_refused(tables: Any, sql: str) -> None:
+    tables.writer.begin()
+    tables.writer.charge([Charge("s", 1, 1, 1)])
+    tables.writer.commit()
+    before = tables.rows("select * from sqlite_master")
+    if sql.startswith("create view"):
+        tables.write(sql)
+        sql = "select * from v"
+    with pytest.raises(TovukError) as raised:
+        tables.write(sql)
+    assert raised.value.code in {"sqlite_statement_denied", "sqlite_statement_failed"}, raised.value
+    assert tables.writer.usage() == [Charge("s", 1, 1, 1)]
+    if sql != "select * from v":
+        assert tables.rows("select * from sqlite_master") == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "pragma table_info(t)",
+        "pragma user_version = 5",
+        "pragma foreign_key_check",
+        "pragma quick_check",
+        "select * from pragma_table_info('t')",
+        "alter table t add column c default 4",
+        "alter table t rename column b to c",
+        "alter table t rename to u",
+        "alter table t drop column b",
+        "create index i on t(b)",
+        "create view v as select * from t",
+        "create trigger tr after insert on t begin update t set b = 'z'; end",
+        "create virtual table f using fts5(x)",
+        "create virtual table r using rtree(id, a, b)",
+        "create table copy as select * from t",
+        "analyze",
+        "reindex",
+        "drop table t",
+        "explain query plan select * from t",
+    ],
+)
+def test_what_stays_within_them_is_allowed(tables: Any, sql: str) -> None:
+    tables.write(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select name from sqlite_master",
+        "select name from SQLITE_SCHEMA",
+        "select name from main.sqlite_master",
+        'select name from "sqlite_master" as m',
+        "select sqlite_master.name from sqlite_master",
+    ],
+)
+def test_the_schema_is_shown_without_our_tables(tables: Any, sql: str) -> None:
+    assert tables.rows(sql) == b'[["t"]]'
+
+
+def test_tables_are_listed_without_ours(tables: Any) -> None:
+    listed = {row[1] for row in json.loads(tables.rows("pragma table_list"))}
+    assert listed - {"sqlite_temp_schema"} == {"t", "sqlite_schema"}
+
+
+def test_a_statement_of_ours_does_not_lend_its_rights_to_the_same_text_of_the_tenant(tables: Any) -> None:
+    tables.writer.usage()
+    for sql in ("SELECT store, epoch, lease, units FROM _tovuk_used", "ROLLBACK", "COMMIT", "BEGIN IMMEDIATE"):
+        with pytest.raises(TovukError) as raised:
+            tables.write(sql)
+        assert raised.value.code in {"sqlite_statement_denied", "sqlite_statement_failed"}
+
+
+def test_every_fuzzed_string_is_answered(tables: Any) -> None:
+    chance = random.Random(4)
+    words = (WORDS + " \x00 é").split(" ")
+    for _ in range(1_500):
+        sql = " ".join(chance.choices(words, k=chance.randint(1, 12)))
+        with contextlib.suppress(TovukError, Exhausted, NotARead):
+            tables.write(sql, rows_written=100)
+    assert tables.rows("pragma integrity_check") == b'[["ok"]]'

@@ -1,0 +1,75 @@
+"""What holds for the native engine alone: exact rows, and nothing that ends others' transaction."""
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from tovuk_kit.errors import TovukError
+from tovuk_sqlite.store.base import Bound, Exhausted, Statement
+
+COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < ?) "
+
+
+@pytest.fixture
+def engine_name() -> str:
+    return "native"
+
+
+@pytest.fixture
+def tables(file: Any) -> Any:
+    file.write("create table t(id integer primary key, a)", "create index i on t(a)")
+    file.write((COUNT + "insert into t select x, x from c", (1_000,)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows_read"),
+    [
+        ("select * from t where id = 5", 1),
+        ("select * from t where id = 5000", 0),
+        ("select * from t where a between 10 and 19", 11),
+        ("select count(*) from t", 1_000),
+        ("select a from t limit 3", 3),
+    ],
+)
+def test_rows_read_are_exact(tables: Any, sql: str, rows_read: int) -> None:
+    assert tables.read(sql)[0].rows_read == rows_read
+
+
+def test_rows_written_count_index_entries(tables: Any) -> None:
+    assert tables.write("insert into t values (5000, 1)")[0].rows_written == 2
+
+
+def test_a_read_stops_at_its_last_row_and_tells_how_many_it_read(tables: Any) -> None:
+    assert tables.read("select count(*) from t", rows_read=1_000)[0].rows_read == 1_000
+    with pytest.raises(Exhausted) as raised:
+        tables.read("select count(*) from t", rows_read=999)
+    assert raised.value.bound is Bound.ROWS_READ
+    assert tables.reader.rows_read <= 999
+
+
+def test_a_write_that_may_read_no_more_rows_is_undone(tables: Any) -> None:
+    with pytest.raises(Exhausted) as raised:
+        tables.write("update t set a = 0 where a + 0 = a", rows_read=500)
+    assert raised.value.bound is Bound.ROWS_READ
+    assert tables.rows("select count(*) from t where a = 0") == b"[[0]]"
+
+
+def test_a_statement_cannot_end_the_transaction_it_shares_with_others(file: Any, make_budget: Any) -> None:
+    file.write("create table t(a unique)", "insert into t values (1)")
+    file.writer.begin()
+    file.writer.run([Statement("insert into t values (2)")], make_budget())
+    with pytest.raises(TovukError):
+        file.writer.run([Statement("insert or rollback into t values (1)")], make_budget())
+    assert file.writer.in_transaction
+    file.writer.commit()
+    assert file.rows("select count(*) from t") == b"[[2]]"
+
+
+def test_the_other_library_opens_none_of_its_files(file: Any, tmp_path: Path) -> None:
+    """A process that closes a descriptor of a file loses all its locks on it: each library has files of its own."""
+    file.write("create table t(a)", "insert into t values (1)")
+    file.rows("select * from t")
+    assert [connection.filename for connection in apsw.connections() if str(tmp_path) in connection.filename] == []
