@@ -52,6 +52,8 @@ _WATCHED: Final = frozenset(
         b"x-request-id",
     }
 )
+#: Never twice.
+_ONCE: Final = frozenset({b"host", b"transfer-encoding", b"content-length"})
 #: With one of these a request is not plain.
 _NOT_PLAIN: Final = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"})
 _NEEDS: Final = {b"GET": Need.DATA_READ, b"PUT": Need.DATA_WRITE, b"DELETE": Need.DATA_WRITE}
@@ -67,6 +69,53 @@ class _Refused(Exception):
     def __init__(self, error: TovukError) -> None:
         super().__init__(error.code)
         self.error = error
+
+
+class _Head(NamedTuple):
+    """What the headers of a message mean, in bytes and names as they came; None for absent ones."""
+
+    headers: list[tuple[bytes, bytes]]
+    #: Bytes of all names and values.
+    size: int
+    has_host: bool
+    coding: bytes | None
+    length: bytes | None
+    #: Whether nothing among them keeps a request off the fast path.
+    plain: bool
+    is_json: bool
+    authorization: bytes
+    if_match: bytes | None
+    if_none_match: bytes | None
+    request_id: bytes | None
+
+
+def _read_head(headers: list[tuple[bytes, bytes]]) -> _Head:
+    """Raises _Refused for repeated headers that two servers could read differently."""
+    size = 0
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name in _WATCHED:
+            if name in found and name in _ONCE:
+                raise _Refused(InvalidRequest(reason=f"it has several {name.decode()} headers"))
+            found[name] = b"" if name in found and name == b"authorization" else value
+    coding = found.get(b"transfer-encoding")
+    return _Head(
+        headers,
+        size,
+        b"host" in found,
+        None if coding is None else coding.lower(),
+        found.get(b"content-length"),
+        _NOT_PLAIN.isdisjoint(found),
+        found.get(b"content-type", b"application/json") == b"application/json",
+        found.get(b"authorization", b""),
+        found.get(b"if-match"),
+        found.get(b"if-none-match"),
+        found.get(b"x-request-id"),
+    )
+
+
+_NO_HEAD: Final = _read_head([])
 
 
 class _Place(NamedTuple):
@@ -215,6 +264,7 @@ class HotProtocol(HttpToolsProtocol):
         self._messages = 0
         self._in_message = False
         self._in_head = False
+        self._head = _NO_HEAD
         #: HTTP's, of the message whose head came last.
         self._version = ""
         self._head_bytes = 0
@@ -308,9 +358,9 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        found = self._check_head()
-        if self.cycle is None or self.cycle.response_complete:
-            plain = self._as_plain(found)
+        head = self._check_head()
+        if head.plain and (self.cycle is None or self.cycle.response_complete):
+            plain = self._as_plain(head)
             if plain is not None:
                 self._plain = plain
                 self._receiving = True
@@ -341,53 +391,47 @@ class HotProtocol(HttpToolsProtocol):
         else:
             super().on_message_complete()
 
-    def _check_head(self) -> dict[bytes, bytes]:
-        """The headers that matter here. Raises _Refused for a head that two servers could read differently."""
-        headers = self.headers
-        size = len(self.url)
-        found: dict[bytes, bytes] = {}
-        for name, value in headers:
-            size += len(name) + len(value)
-            if name in _WATCHED:
-                if name in found and name in {b"host", b"transfer-encoding", b"content-length"}:
-                    raise _Refused(InvalidRequest(reason=f"it has several {name.decode()} headers"))
-                found[name] = b"" if name in found and name == b"authorization" else value
-        if size > limits.HEAD_BYTES_MAX or len(headers) > limits.HEADERS_MAX:
+    def _check_head(self) -> _Head:
+        """What the head says. Raises _Refused for one that two servers could read differently."""
+        headers, known = self.headers, self._head
+        # A client's requests on one connection mostly have the same headers.
+        if headers != known.headers:
+            known = self._head = _read_head(headers)
+        if len(self.url) + known.size > limits.HEAD_BYTES_MAX or len(headers) > limits.HEADERS_MAX:
             raise _Refused(HeaderTooLarge())
         if not self.url.isascii():
             raise _Refused(InvalidPath(reason="bytes beyond ASCII must be percent-encoded"))
         self._version = version = self.parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
+        if version == "1.1":
+            if not known.has_host:
+                raise _Refused(InvalidRequest(reason="it has no Host header"))
+        elif version != "1.0":
             raise _Refused(InvalidRequest(reason="only HTTP/1.1 and HTTP/1.0 are spoken here"))
-        if version == "1.1" and b"host" not in found:
-            raise _Refused(InvalidRequest(reason="it has no Host header"))
-        coding = found.get(b"transfer-encoding")
-        if coding is not None and (coding.lower() != b"chunked" or version == "1.0" or b"content-length" in found):
+        coding = known.coding
+        if coding is not None and (coding != b"chunked" or version == "1.0" or known.length is not None):
             raise _Refused(InvalidRequest(reason="its Transfer-Encoding is not plain chunked"))
-        return found
+        return known
 
-    def _as_plain(self, found: dict[bytes, bytes]) -> _Plain | None:
+    def _as_plain(self, head: _Head) -> _Plain | None:
         """The request, if the fast path can take it."""
         url = self.url
         if b"?" in url or b"#" in url:
             return None
         method = self.parser.get_method()
         need = _NEEDS.get(method)
-        if need is None or not _NOT_PLAIN.isdisjoint(found) or self._draining or self.flow.write_paused:
+        if need is None or self._draining or self.flow.write_paused:
             return None
         if not self.parser.should_keep_alive() or self._version != "1.1":
             return None
-        length = found.get(b"content-length")
+        length = head.length
         if method == b"PUT":
-            if length is None or int(length) > limits.SMALL_BODY_BYTES_MAX:
-                return None
-            if found.get(b"content-type", b"application/json") != b"application/json":
+            if length is None or int(length) > limits.SMALL_BODY_BYTES_MAX or not head.is_json:
                 return None
         elif length is not None and int(length):
             return None
         prefix, _, raw_key = url.rpartition(b"/")
         began = time.monotonic()
-        place = self._hot.place(method, need, found.get(b"authorization", b""), prefix, began)
+        place = self._hot.place(method, need, head.authorization, prefix, began)
         if place is None:
             return None
         try:
@@ -398,9 +442,9 @@ class HotProtocol(HttpToolsProtocol):
         plain.place = place
         plain.key = key
         plain.method = method
-        plain.if_match = found.get(b"if-match")
-        plain.if_none_match = found.get(b"if-none-match")
-        plain.request_id = name_request(found.get(b"x-request-id"))
+        plain.if_match = head.if_match
+        plain.if_none_match = head.if_none_match
+        plain.request_id = name_request(head.request_id)
         plain.began = began
         plain.url = url
         plain.headers = self.headers
