@@ -3,37 +3,17 @@
 import base64
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from bare_sqlite import BareSqlite, Told
-from product import Product
 from sql_statements import Statement, Statements
 from tenant_database import TenantDatabase
 
-_SEEDS = 4
-_STATEMENTS = 200
-_SEEDS_FULL = 20
-_STATEMENTS_FULL = 250
+_STATEMENTS = 250
 #: Of the requests, batches of several statements.
 _BATCH_SHARE = 0.1
-
-
-def _seeds(config: pytest.Config) -> range:
-    return range(_SEEDS_FULL if config.getoption("full") else _SEEDS)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "seed" in metafunc.fixturenames:
-        metafunc.parametrize("seed", _seeds(metafunc.config))
-
-
-@pytest.fixture
-def database(tovuk: Product) -> Iterator[TenantDatabase]:
-    made = TenantDatabase.made(tovuk.url, tovuk.token)
-    yield made
-    made.close()
 
 
 def _sent(params: Sequence[Any] | Mapping[str, Any]) -> Any:
@@ -74,13 +54,12 @@ def _comparable(told: Sequence[Told], requests: Sequence[Statement]) -> list[Any
     return found
 
 
-def test_generated_statements_answer_as_they_do_on_bare_sqlite(
-    database: TenantDatabase, seed: int, pytestconfig: pytest.Config
-) -> None:
+@pytest.mark.seeds(short=4, full=20)
+def test_generated_statements_answer_as_they_do_on_bare_sqlite(database: TenantDatabase, seed: int) -> None:
     rng = random.Random(seed)
     statements, bare = Statements(rng), BareSqlite()
     kinds: Counter[str] = Counter()
-    for _ in range(_STATEMENTS_FULL if pytestconfig.getoption("full") else _STATEMENTS):
+    for _ in range(_STATEMENTS):
         size = rng.randint(2, 6) if rng.random() < _BATCH_SHARE else 1
         request = [statements.next() for _ in range(size)]
         expected = bare.run(request)

@@ -46,6 +46,7 @@ class BareSqlite:
     def run(self, statements: Sequence[tuple[str, Sequence[Any] | Mapping[str, Any]]]) -> list[Told]:
         """The results, or the one error: all of the statements or none, as a request is."""
         self._sql.execute("BEGIN")
+        self._sql.set_last_insert_rowid(0)
         told: list[Told] = []
         try:
             for sql, params in statements:
@@ -70,7 +71,7 @@ class BareSqlite:
         rows = tuple(
             as_json(row) for row in cursor.execute(sql, params if isinstance(params, Mapping) else tuple(params))
         )
-        changes = self._sql.total_changes() - before
+        changes = self._sql.changes() if self._sql.total_changes() != before else 0
         return Told(tuple(columns), rows, changes, self._sql.last_insert_rowid() if changes else 0)
 
 

@@ -387,7 +387,6 @@ class Statements:
                 ("SELECT ?, ?2, :named, ?1", [1, 2.0, "three"]),
                 f"VALUES (1, {value()}), (2, {value()})",
                 f"SELECT abs(-9223372036854775807), abs('x'), max(1, 2.5, {value()}), nullif(1, {value()})",
-                f"EXPLAIN QUERY PLAN SELECT * FROM {self._table().name} WHERE id = 1",
             )
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tovuk_kit.errors import InternalError, Outcome, StoreUnavailable, TovukError
-from tovuk_kit.leases import Meters
+from tovuk_kit.leases import Meters, UsageSettling
 from tovuk_sqlite import answer
 from tovuk_sqlite.calls import Call
 from tovuk_sqlite.cursor import Place, decode_cursor, encode_cursor
@@ -116,7 +116,7 @@ class Databases:
         *,
         batch: bool,
     ) -> list[Result]:
-        units = Units(self._meters, database.account_id, "sqlite_rows_read")
+        units = Units(self._meters, database.account_id, "sqlite_rows_read", waits=True)
         await units.begin()
         budget = self._budget(plan, units, None, time.monotonic(), batch=batch, skip_rows=skip_rows)
         used = 0
@@ -147,15 +147,22 @@ class Databases:
         batch: bool,
     ) -> Written:
         await self._catalog.mark(database)
+        least_read = least_written = 1
         for _ in range(_ATTEMPTS_MAX):
             room = Room(self._usage, self._meters, database, plan)
-            read = Units(self._meters, database.account_id, "sqlite_rows_read")
-            written = Units(self._meters, database.account_id, "sqlite_rows_written")
+            read = Units(self._meters, database.account_id, "sqlite_rows_read", waits=False)
+            written = Units(self._meters, database.account_id, "sqlite_rows_written", waits=False)
             try:
-                await read.begin()
-                await written.begin()
+                await read.begin(least_read)
+                await written.begin(least_written)
                 await room.begin()
                 return await self._attempt(database, plan, statements, call, began, room, read, written, batch=batch)
+            except Exhausted as exhausted:
+                # Those behind it in the queue, and in other databases, hold units that it wants, and wait for its own.
+                if exhausted.bound is Bound.ROWS_READ:
+                    least_read = read.held + 1
+                else:
+                    least_written = written.held + 1
             except Fenced:
                 for epoch in self._usage.fence_of_commits.dead(written.epochs):
                     await self._meters.fenced(STORE, epoch)
@@ -190,10 +197,14 @@ class Databases:
                 self._settle(database, written, read, await asyncio.wait_for(running, None))
                 raise
             except Exhausted as exhausted:
-                if exhausted.bound is not Bound.FILE_BYTES:
-                    read.count(database, write.rows_read)
-                    raise _refused(read if exhausted.bound is Bound.ROWS_READ else written) from exhausted
-                await room.grow()
+                if exhausted.bound is Bound.FILE_BYTES:
+                    await room.grow()
+                    continue
+                refused = _refused(read if exhausted.bound is Bound.ROWS_READ else written)
+                if isinstance(refused, UsageSettling):
+                    raise
+                read.count(database, write.rows_read)
+                raise refused from exhausted
             except TovukError as error:
                 read.count(database, write.rows_read)
                 if error.outcome is Outcome.UNKNOWN:

@@ -23,12 +23,17 @@ class _Reserved:
 
 
 class Units:
-    """What one run holds of one meter. Ends in exactly one of `count`, `spend` and `give_back`."""
+    """What one run holds of one meter. Ends in exactly one of `count`, `spend` and `give_back`.
 
-    def __init__(self, meters: Meters, account_id: str, meter: MeterName) -> None:
+    One that does not wait is told UsageSettling where units may come back: it gives its own back, so that nobody waits
+    for what it holds, and begins again with more.
+    """
+
+    def __init__(self, meters: Meters, account_id: str, meter: MeterName, *, waits: bool) -> None:
         self._meters = meters
         self._account_id = account_id
         self._meter = meter
+        self._waits = waits
         self._reserved: list[_Reserved] = []
         #: Why there are no more.
         self.refusal: TovukError | None = None
@@ -43,10 +48,11 @@ class Units:
         """The epochs they would be charged to."""
         return {reserved.lease.epoch for reserved in self._reserved}
 
-    async def begin(self) -> None:
-        """Reserve what a common run needs. Raises what Meters.acquire raises when there is not one unit."""
-        if not self._take(FIRST_UNIT_ENTRIES):
-            self._keep(await self._meters.acquire(STORE, self._account_id, self._meter), 1)
+    async def begin(self, least: int = 1) -> None:
+        """Reserve what a common run needs. Raises what Meters.acquire raises when there are not as many as `least`."""
+        if self._take(max(FIRST_UNIT_ENTRIES, least)) < least:
+            self.give_back()
+            self._keep(await self._meters.acquire(STORE, self._account_id, self._meter, least), least)
 
     async def extend(self, used: int) -> int:
         """Reserve more than `used` in all; how many came. 0, with `refusal`, when none is left with anyone."""
@@ -67,7 +73,8 @@ class Units:
             lease = await self._meters.acquire(STORE, self._account_id, self._meter, double, wait=False)
             self._keep(lease, double)
         except UsageSettling:
-            self._keep(await self._meters.acquire(STORE, self._account_id, self._meter), 1)
+            lease = await self._meters.acquire(STORE, self._account_id, self._meter, wait=self._waits)
+            self._keep(lease, 1)
             self._take(double)
 
     def charges(self, store: str, used: int) -> list[Charge]:

@@ -178,6 +178,21 @@ def test_rows_written_are_those_of_tables_and_triggers(file: Any) -> None:
     assert file.write("select 1")[0].rows_written == 0
 
 
+def test_changes_are_the_statements_own_without_those_of_triggers(file: Any) -> None:
+    file.write("create table t(a)", "create table log(a)")
+    file.write("create trigger r after insert on t begin insert into log values (new.a), (new.a); end")
+    inserted, looked_up = file.write("insert into t values (1), (2), (3)", "select 1")
+    assert (inserted.changes, looked_up.changes) == (3, 0)
+
+
+def test_a_row_id_is_of_a_row_that_this_run_inserted(file: Any) -> None:
+    file.write("create table t(a integer primary key, b)", "insert into t values (41, 1), (42, 1)")
+    [updated] = file.write("update t set b = 2")
+    assert (updated.changes, updated.last_insert_rowid) == (2, 0)
+    [inserted] = file.write("insert into t(b) values (3)")
+    assert inserted.last_insert_rowid == 43
+
+
 def test_rows_read_before_a_failure_are_told(file: Any) -> None:
     file.write("create table t(a)", (COUNT + "insert into t select x from c", (500,)))
     refused(file.read, "select a from t", "select nothing")

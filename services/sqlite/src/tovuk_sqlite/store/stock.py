@@ -179,6 +179,8 @@ class _Connection:
         self._budget, self._stop, self._written = budget, None, 0
         self._rows_read, self._rows_written, self._read = budget.rows_read, budget.rows_written, 0
         self._own("SAVEPOINT run" if self._writes else "BEGIN")
+        # What an earlier run inserted is none of this one's.
+        self._sql.set_last_insert_rowid(0)
         if self._writes:
             self._own(f"PRAGMA max_page_count = {max(1, budget.file_bytes // self._page_bytes)}")
         self._running = True
@@ -260,7 +262,8 @@ class _Connection:
         if self._guard.changes_schema and self._own(_FOREIGN_NAMES)[0][0]:
             # The authorizer is not told the name a table is altered to.
             raise StatementDenied(statement=index, detail=f"names that begin with {OWN_PREFIX} are the platform's")
-        changes = self._sql.total_changes() - changes_before
+        # SQLite's own figure stands still where a statement changes nothing; rows of triggers are not in it.
+        changes = self._sql.changes() if self._sql.total_changes() != changes_before else 0
         return Result(
             self._columns,
             page.json(),
