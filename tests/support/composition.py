@@ -157,7 +157,7 @@ class Composition:
             time.sleep(_POLL_S)
 
     def _stop(self) -> None:
-        for name in ("gateway", *self.replicas, "control", "metering", "nats"):
+        for name in ("gateway", *self.replicas, "sqlite", "control", "metering", "nats"):
             process = self._running.pop(name, None)
             if process is None:
                 continue

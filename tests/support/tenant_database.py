@@ -1,10 +1,14 @@
 """A database of a tenant of its own, asked over HTTP on one connection."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import httpx
 from tenant import Tenant
+
+_BACK_WITHIN_S = 30.0
+_POLL_S = 0.05
 
 Params = Sequence[Any] | Mapping[str, Any]
 
@@ -34,8 +38,11 @@ class TenantDatabase:
         return self._http.post(self.path, json=body)
 
     def query(self, sql: str | Sequence[Any], params: Params = (), **more: Any) -> Any:
-        """The answer; fails when it is an error."""
-        answer = self.send(sql, params, **more)
+        """The answer; fails when it is an error. Asked again while a service that a test killed is on its way back."""
+        deadline = time.monotonic() + _BACK_WITHIN_S
+        while (answer := self.send(sql, params, **more)).status_code == 503:
+            assert answer.json()["outcome"] == "not_done" and time.monotonic() < deadline, answer.text
+            time.sleep(_POLL_S)
         assert answer.is_success, answer.text
         return answer.json()
 
