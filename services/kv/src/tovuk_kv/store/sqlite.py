@@ -359,16 +359,15 @@ class _Group:
 
 def _read_all(lookups: Sequence[Lookup], now_ms: int, connection: apsw.Connection) -> list[Found]:
     now_s = now_ms // 1000
-    gone = {
-        number
-        for number, namespace in {lookup.namespace.number: lookup.namespace for lookup in lookups}.items()
-        if not _is_open(connection, namespace)
-    }
+    open_namespaces: dict[int, bool] = {}
     found: list[Found] = []
     execute = connection.cursor().execute
     for lookup in lookups:
         number = lookup.namespace.number
-        if number in gone:
+        is_open = open_namespaces.get(number)
+        if is_open is None:
+            is_open = open_namespaces[number] = _is_open(connection, lookup.namespace)
+        if not is_open:
             found.append(Refusal.GONE)
             continue
         row = execute(_READ, (number, lookup.key)).fetchone()
