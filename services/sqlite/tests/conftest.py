@@ -1,6 +1,5 @@
 """An engine's file in a temporary folder, and budgets."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_node import engine_of
 
 from tovuk_sqlite.store.base import Budget, Engine, Reader, Result, Statement, Writer
 
@@ -59,22 +59,6 @@ def _statements(sql: tuple[str | tuple[str, Any], ...]) -> list[Statement]:
     return [Statement(one) if isinstance(one, str) else Statement(*one) for one in sql]
 
 
-def _engine(name: str) -> Engine:
-    """A new engine of this name; where the native one is not built, CI fails and others skip."""
-    if name == "stock":
-        from tovuk_sqlite.store.stock import StockEngine
-
-        return StockEngine()
-    try:
-        from tovuk_sqlite.store.native import NativeEngine
-    except ModuleNotFoundError:
-        missing = "the native engine is not built: make native"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return NativeEngine()
-
-
 @pytest.fixture(params=["stock", "native"])
 def engine_name(request: pytest.FixtureRequest) -> str:
     """Every test of an engine runs on each; a file's own fixture of this name picks one."""
@@ -84,13 +68,13 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def engine(engine_name: str) -> Engine:
-    return _engine(engine_name)
+    return engine_of(engine_name)
 
 
 @pytest.fixture
 def other_engine(engine: Engine) -> Engine:
     """The one that `engine` is not."""
-    return _engine("stock" if engine.rows_read_exact else "native")
+    return engine_of("stock" if engine.rows_read_exact else "native")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tovuk_gateway.routes import (
     pages,
     services,
     sqlite,
+    sqlite_backups,
     usage,
 )
 from tovuk_gateway.routes.context import Context, Reply, success
@@ -35,6 +36,7 @@ def application(context: Context, checks: health.Health) -> FastAPI:
         kv_namespaces.router(context),
         kv.router(context),
         sqlite.router(context),
+        sqlite_backups.router(context),
         usage.router(context),
         account.router(context),
         operator.router(context),

@@ -17,19 +17,23 @@ from tovuk.sqlite.v1.sqlite_pb2_grpc import (
     add_SqliteDataServicer_to_server,
 )
 from tovuk_kit.server import Registration
+from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.errors import ParametersInvalid
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.limits import CHUNK_BYTES
+from tovuk_sqlite.store.backups import Backup, Restore
 from tovuk_sqlite.store.base import Database, Statement
 
 
-def registrations(databases: Databases, lifecycle: Lifecycle, *, rows_read_exact: bool) -> Sequence[Registration]:
+def registrations(
+    databases: Databases, lifecycle: Lifecycle, backups: Backups, *, rows_read_exact: bool
+) -> Sequence[Registration]:
     """Both planes, to be added to a server."""
     return (
         partial(add_SqliteDataServicer_to_server, SqliteData(databases)),
-        partial(add_SqliteAdminServicer_to_server, SqliteAdmin(lifecycle, rows_read_exact=rows_read_exact)),
+        partial(add_SqliteAdminServicer_to_server, SqliteAdmin(lifecycle, backups, rows_read_exact=rows_read_exact)),
     )
 
 
@@ -58,8 +62,9 @@ class SqliteData(SqliteDataServicer):
 class SqliteAdmin(SqliteAdminServicer):
     """The admin plane."""
 
-    def __init__(self, lifecycle: Lifecycle, *, rows_read_exact: bool) -> None:
+    def __init__(self, lifecycle: Lifecycle, backups: Backups, *, rows_read_exact: bool) -> None:
         self._lifecycle = lifecycle
+        self._backups = backups
         self._rows_read_exact = rows_read_exact
 
     async def CreateDatabase(self, request: wire.CreateDatabaseRequest, context: object) -> wire.Database:
@@ -71,6 +76,16 @@ class SqliteAdmin(SqliteAdminServicer):
     async def ListDatabases(self, request: wire.ListDatabasesRequest, context: object) -> wire.ListDatabasesReply:
         found = await self._lifecycle.list(request.service_id)
         return wire.ListDatabasesReply(databases=[_database(database) for database in found])
+
+    async def CreateBackup(self, request: wire.CreateBackupRequest, context: object) -> wire.Backup:
+        return _backup(await self._backups.create(_target(request.target), request.plan))
+
+    async def ListBackups(self, request: wire.ListBackupsRequest, context: object) -> wire.ListBackupsReply:
+        backups, restores = await self._backups.list(_target(request.target))
+        return wire.ListBackupsReply(backups=map(_backup, backups), restores=map(_restore, restores))
+
+    async def Restore(self, request: wire.RestoreRequest, context: object) -> wire.RestoreState:
+        return _restore(await self._backups.restore(_target(request.target), request.plan, request.backup_id))
 
     async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
         return wire.DescribeReply(rows_read_exact=self._rows_read_exact)
@@ -86,4 +101,31 @@ def _database(database: Database) -> wire.Database:
         name=database.name,
         service_id=database.service_id,
         created_at_ms=database.created_at_ms,
+    )
+
+
+def _backup(backup: Backup) -> wire.Backup:
+    return wire.Backup(
+        id=backup.id,
+        database_id=backup.database_id,
+        kind=backup.kind,
+        status=backup.status,
+        reason=backup.reason,
+        created_at_ms=backup.created_at_ms,
+        expires_at_ms=backup.expires_at_ms,
+        size_bytes=backup.size_bytes,
+        sha256=backup.sha256,
+    )
+
+
+def _restore(restore: Restore) -> wire.RestoreState:
+    return wire.RestoreState(
+        id=restore.id,
+        database_id=restore.database_id,
+        backup_id=restore.backup_id,
+        safety_backup_id=restore.safety_id,
+        status=restore.status,
+        reason=restore.reason,
+        created_at_ms=restore.created_at_ms,
+        ended_at_ms=restore.ended_at_ms,
     )

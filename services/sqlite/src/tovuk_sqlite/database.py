@@ -18,6 +18,7 @@ from tovuk_sqlite.cursor import Place, decode_cursor, encode_cursor
 from tovuk_sqlite.directory import Directory, Target
 from tovuk_sqlite.errors import BatchTooMany, CursorExpired, StatementTooLong
 from tovuk_sqlite.files import Files
+from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.limits import (
     BATCH_ENTRIES_MAX,
     PAGE_BYTES_MAX,
@@ -55,8 +56,9 @@ _READS = ("select", "values", "explain", "with", "pragma")
 class Databases:
     """The queries of all databases, metered."""
 
-    def __init__(self, catalog: SqliteCatalog, files: Files, usage: FolderUsage, meters: Meters) -> None:
+    def __init__(self, catalog: SqliteCatalog, files: Files, usage: FolderUsage, meters: Meters, gates: Gates) -> None:
         self._catalog = catalog
+        self._gates = gates
         self._files = files
         self._usage = usage
         self._meters = meters
@@ -89,7 +91,13 @@ class Databases:
                 results = await self._read(database, plan, statements, call, place.rows, batch=batch)
                 size = self._usage.size(database)
             except NotARead:
-                written = await self._write(database, plan, statements, call, began, batch=batch)
+                await self._gates.enter(database.id)
+                try:
+                    # A restore may have put another generation in place before.
+                    database = await self.directory.resolve(target)
+                    written = await self._write(database, plan, statements, call, began, batch=batch)
+                finally:
+                    await self._gates.leave(database.id)
                 results, size = written.results, written.storage_bytes
         except asyncio.CancelledError:
             call.leave()

@@ -5,7 +5,8 @@ TovukError
 ├── SqlSyntax, SqlConstraint, SqlFailed, StatementDenied, StatementEmpty, SeveralStatements, StatementTooLong
 ├── ParametersInvalid, TooManyParameters, BatchTooMany
 ├── QueryTooSlow, QueryInterrupted, ResultTooLarge, TextInvalid, CursorInvalid, CursorExpired
-└── DatabaseFull, DatabaseBusy
+├── DatabaseFull, DatabaseBusy
+└── BackupNotFound, BackupNotReady, BackupUnderWay, BackupDamaged, BackupInterrupted, RestoreUnderWay
 """
 
 from tovuk_kit.errors import TovukError
@@ -141,3 +142,39 @@ class DatabaseBusy(TovukError):
     """Too many queries of the account wait."""
 
     code = "sqlite_database_busy"
+
+
+class BackupNotFound(TovukError):
+    """The database has no such backup."""
+
+    code = "sqlite_backup_not_found"
+
+
+class BackupNotReady(TovukError):
+    """The backup is being made, or failed. Params: status."""
+
+    code = "sqlite_backup_not_ready"
+
+
+class BackupUnderWay(TovukError):
+    """A backup of the database is being made already."""
+
+    code = "sqlite_backup_under_way"
+
+
+class BackupDamaged(TovukError):
+    """What was copied or kept is not a whole database, or not the one that was put there."""
+
+    code = "sqlite_backup_damaged"
+
+
+class BackupInterrupted(TovukError):
+    """The process ended while the copy was made."""
+
+    code = "sqlite_backup_interrupted"
+
+
+class RestoreUnderWay(TovukError):
+    """The database is being restored already."""
+
+    code = "sqlite_restore_under_way"

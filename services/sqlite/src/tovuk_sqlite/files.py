@@ -83,10 +83,10 @@ class Files:
                 finally:
                     await self._let_go(file)
 
-    async def close_database(self, database_id: str) -> None:
-        """Wait for what runs on any of its generations, and let go of them."""
+    async def close_database(self, database_id: str, generation: int | None = None) -> None:
+        """Wait for what runs on one of its generations, or on any, and let go of it."""
         async with self._idle:
-            for key in [key for key in self._open if key[0] == database_id]:
+            for key in [key for key in self._open if key[0] == database_id and generation in (None, key[1])]:
                 file = self._open[key]
                 await self._idle.wait_for(partial(_is_idle, file))
                 self._open.pop(key, None)

@@ -13,6 +13,7 @@ from tovuk_kit.clock import Clock
 from tovuk_kit.errors import Outcome, TovukError
 from tovuk_kit.ids import has_id_shape, new_id
 from tovuk_kit.leases import Meters
+from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.clients.control import Claim, ControlRegistry
 from tovuk_sqlite.directory import Directory, Target
 from tovuk_sqlite.errors import DatabaseNotFound, InvalidResourceName, ResourceNameTaken, ServiceNotFound
@@ -36,6 +37,7 @@ class Lifecycle:
         self,
         catalog: Catalog,
         files: Files,
+        backups: Backups,
         usage: FolderUsage,
         directory: Directory,
         registry: ControlRegistry,
@@ -44,6 +46,7 @@ class Lifecycle:
     ) -> None:
         self._catalog = catalog
         self._files = files
+        self._backups = backups
         self._usage = usage
         self._directory = directory
         self._registry = registry
@@ -102,7 +105,7 @@ class Lifecycle:
             # Again, for one whose deletion was interrupted.
             await self._drop(database)
             await self._registry.release(_claim(database))
-            if self._usage.has_usage(database):
+            if self._usage.has_usage(database) or not await self._backups.forget(database):
                 continue
             await self._files.remove(database.id)
             await self._catalog.forget(database)

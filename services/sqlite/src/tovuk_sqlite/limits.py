@@ -21,6 +21,15 @@ DATABASE_BYTES_MAX: Final = {"free": 500 * _MIB_BYTES, "pro": 9_536 * _MIB_BYTES
 #: Bytes of one value and of one row. Source: own choice; a larger one fits no request's body.
 VALUE_BYTES_MAX: Final = 4 * _MIB_BYTES
 
+#: How long a backup is kept, and how many of each kind a database has, by plan: beyond, the oldest goes for the next.
+#: Source: own choice; the documents name none.
+BACKUP_DAYS: Final = {"free": 7, "pro": 30, "self_hosted": 30}
+BACKUP_ENTRIES_MAX: Final = {"free": 5, "pro": 30, "self_hosted": 100}
+#: Backups and restores that are made at once, of all databases.
+BACKUPS_CONCURRENT_ENTRIES_MAX: Final = 2
+#: How long a write waits for a restore to put the next generation in place.
+GATE_SECONDS_MAX: Final = 10
+
 #: Bytes of a chunk of an answer on the wire.
 CHUNK_BYTES: Final = 256 * 1024
 #: Queries of one database that read at once.

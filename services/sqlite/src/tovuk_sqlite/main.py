@@ -12,14 +12,17 @@ from tovuk_kit.notices import Notices
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
 from tovuk_sqlite.api import registrations
+from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.clients.control import ControlRegistry
 from tovuk_sqlite.crew import Crew
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
+from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.settings import Settings
 from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog
+from tovuk_sqlite.store.directory_archive import DirectoryArchive
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.upkeep import Upkeep
 
@@ -59,11 +62,23 @@ async def _serve(settings: Settings) -> None:
     control = Channel(settings.control_target, internal_key, "control")
     metered = MeteredProcess(service="sqlite", channel=metering, nats_url=settings.nats_url, notices=notices)
     await metered.start([usage])
-    databases = Databases(catalog, files, usage, metered.meters)
-    lifecycle = Lifecycle(
-        catalog, files, usage, databases.directory, ControlRegistry(control), metered.meters, SystemClock()
+    gates = Gates()
+    databases = Databases(catalog, files, usage, metered.meters, gates)
+    backups = Backups(
+        catalog,
+        files,
+        usage,
+        databases.directory,
+        gates,
+        DirectoryArchive(settings.data_dir / "archive"),
+        metered.meters,
+        SystemClock(),
+        settings.data_dir,
     )
-    upkeep = Upkeep(lifecycle, files)
+    lifecycle = Lifecycle(
+        catalog, files, backups, usage, databases.directory, ControlRegistry(control), metered.meters, SystemClock()
+    )
+    upkeep = Upkeep(lifecycle, backups, files)
 
     async def ready() -> bool:
         await catalog.check()
@@ -71,6 +86,7 @@ async def _serve(settings: Settings) -> None:
 
     async def stop() -> None:
         await upkeep.close()
+        await backups.close()
         await databases.close()
         await metered.close()
         await control.close()
@@ -80,8 +96,9 @@ async def _serve(settings: Settings) -> None:
         await crew.close()
         await catalog.close()
 
+    await backups.resume()
     upkeep.start()
-    services = registrations(databases, lifecycle, rows_read_exact=engine.rows_read_exact)
+    services = registrations(databases, lifecycle, backups, rows_read_exact=engine.rows_read_exact)
     await serve(settings=settings, services=services, ready=ready, stop=stop)
 
 

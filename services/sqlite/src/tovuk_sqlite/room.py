@@ -42,6 +42,21 @@ class Room:
         self._held = self.bytes
         self._usage.held[account_id] += self._held
 
+    async def hold(self, size: int) -> None:
+        """Hold exactly what a file of so many bytes needs in this one's place.
+
+        Raises DatabaseFull, UsageCapReached, PaymentRequired, and what else Meters.make_room raises.
+        """
+        if size > self.file_bytes_max:
+            raise DatabaseFull(plan=self._plan, limit_bytes=self.file_bytes_max)
+        account_id = self._database.account_id
+        growth = max(0, size - self._usage.size(self._database))
+        while growth > self._free():
+            taken = self._usage.account_bytes(account_id) + self._usage.held[account_id]
+            await self._meters.make_room(STORE, account_id, STORAGE, taken + growth)
+        self.bytes = self._held = growth
+        self._usage.held[account_id] += growth
+
     async def _ask(self) -> None:
         """Raise the allowance by what is wanted, or by as many pages as the limit leaves."""
         account_id = self._database.account_id

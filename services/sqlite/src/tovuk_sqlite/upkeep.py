@@ -1,15 +1,16 @@
-"""Work beside requests: deletions under way, what the registry holds open, purged services, WALs that have grown."""
+"""Work beside requests: deletions under way, what the registry holds open, purged services, WALs, old backups."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
 from tovuk_kit.errors import TovukError
+from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.lifecycle import Lifecycle
 
-#: Seconds between looks at deletions under way, at the registry, and at the WALs.
-DELETIONS_S, REGISTRY_S, CHECKPOINT_S = 1.0, 5.0, 1.0
+#: Seconds between looks at deletions under way, at the registry, at the WALs, and at backups that have expired.
+DELETIONS_S, REGISTRY_S, CHECKPOINT_S, EXPIRY_S = 1.0, 5.0, 1.0, 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -17,8 +18,9 @@ _log = logging.getLogger(__name__)
 class Upkeep:
     """Tasks that run until they are closed; each outlives its failures."""
 
-    def __init__(self, lifecycle: Lifecycle, files: Files) -> None:
+    def __init__(self, lifecycle: Lifecycle, backups: Backups, files: Files) -> None:
         self._lifecycle = lifecycle
+        self._backups = backups
         self._files = files
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -29,6 +31,7 @@ class Upkeep:
             (self._lifecycle.settle, REGISTRY_S),
             (self._lifecycle.bury_services, REGISTRY_S),
             (self._files.checkpoint, CHECKPOINT_S),
+            (self._backups.expire, EXPIRY_S),
         ):
             self._tasks.append(asyncio.create_task(_repeat(work, every_s)))
 

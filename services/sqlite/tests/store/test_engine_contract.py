@@ -463,3 +463,25 @@ def test_every_fuzzed_string_is_answered(tables: Any) -> None:
         with contextlib.suppress(TovukError, Exhausted, NotARead):
             tables.write(sql, rows_written=100)
     assert tables.rows("pragma integrity_check") == b'[["ok"]]'
+
+
+def test_a_copy_is_of_one_moment_and_holds_what_is_only_in_the_wal(
+    engine: Engine, file: Any, tmp_path: Path, make_budget: Any
+) -> None:
+    file.write("create table t(v)", "insert into t values (1)")
+    source = tmp_path / "databases" / "aa" / "sqlite_aa" / "1.sqlite"
+    engine.copy(source, tmp_path / "copy")
+    file.write("insert into t values (2)")
+    assert engine.problems(tmp_path / "copy") == []
+    with contextlib.closing(engine.open_reader(tmp_path / "copy")) as reader:
+        assert reader.run([Statement("select v from t")], make_budget())[0].rows == b"[[1]]"
+
+
+def test_a_file_that_is_not_whole_has_problems(engine: Engine, file: Any, tmp_path: Path) -> None:
+    file.write("create table t(v)", (f"insert into t {COUNT} select x from c", (5_000,)))
+    source = tmp_path / "databases" / "aa" / "sqlite_aa" / "1.sqlite"
+    engine.copy(source, tmp_path / "copy")
+    whole = (tmp_path / "copy").read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:12288] + b"\xff" * 4096 + whole[16384:], b"no database" * 999):
+        (tmp_path / "copy").write_bytes(damaged)
+        assert engine.problems(tmp_path / "copy") != []

@@ -84,6 +84,80 @@ class ListDatabasesReply(_message.Message):
     databases: _containers.RepeatedCompositeFieldContainer[Database]
     def __init__(self, databases: _Optional[_Iterable[_Union[Database, _Mapping]]] = ...) -> None: ...
 
+class CreateBackupRequest(_message.Message):
+    __slots__ = ("target", "plan")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    plan: str
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., plan: _Optional[str] = ...) -> None: ...
+
+class Backup(_message.Message):
+    __slots__ = ("id", "database_id", "kind", "status", "reason", "created_at_ms", "expires_at_ms", "size_bytes", "sha256")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    database_id: str
+    kind: str
+    status: str
+    reason: str
+    created_at_ms: int
+    expires_at_ms: int
+    size_bytes: int
+    sha256: str
+    def __init__(self, id: _Optional[str] = ..., database_id: _Optional[str] = ..., kind: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class ListBackupsRequest(_message.Message):
+    __slots__ = ("target",)
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class ListBackupsReply(_message.Message):
+    __slots__ = ("backups", "restores")
+    BACKUPS_FIELD_NUMBER: _ClassVar[int]
+    RESTORES_FIELD_NUMBER: _ClassVar[int]
+    backups: _containers.RepeatedCompositeFieldContainer[Backup]
+    restores: _containers.RepeatedCompositeFieldContainer[RestoreState]
+    def __init__(self, backups: _Optional[_Iterable[_Union[Backup, _Mapping]]] = ..., restores: _Optional[_Iterable[_Union[RestoreState, _Mapping]]] = ...) -> None: ...
+
+class RestoreRequest(_message.Message):
+    __slots__ = ("target", "plan", "backup_id")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    BACKUP_ID_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    plan: str
+    backup_id: str
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., plan: _Optional[str] = ..., backup_id: _Optional[str] = ...) -> None: ...
+
+class RestoreState(_message.Message):
+    __slots__ = ("id", "database_id", "backup_id", "safety_backup_id", "status", "reason", "created_at_ms", "ended_at_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
+    BACKUP_ID_FIELD_NUMBER: _ClassVar[int]
+    SAFETY_BACKUP_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    database_id: str
+    backup_id: str
+    safety_backup_id: str
+    status: str
+    reason: str
+    created_at_ms: int
+    ended_at_ms: int
+    def __init__(self, id: _Optional[str] = ..., database_id: _Optional[str] = ..., backup_id: _Optional[str] = ..., safety_backup_id: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ...) -> None: ...
+
 class DescribeRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

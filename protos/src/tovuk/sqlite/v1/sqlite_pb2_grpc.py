@@ -127,6 +127,21 @@ class SqliteAdminStub:
                 request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListDatabasesRequest.SerializeToString,
                 response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListDatabasesReply.FromString,
                 _registered_method=True)
+        self.CreateBackup = channel.unary_unary(
+                '/tovuk.sqlite.v1.SqliteAdmin/CreateBackup',
+                request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.CreateBackupRequest.SerializeToString,
+                response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.Backup.FromString,
+                _registered_method=True)
+        self.ListBackups = channel.unary_unary(
+                '/tovuk.sqlite.v1.SqliteAdmin/ListBackups',
+                request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListBackupsRequest.SerializeToString,
+                response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListBackupsReply.FromString,
+                _registered_method=True)
+        self.Restore = channel.unary_unary(
+                '/tovuk.sqlite.v1.SqliteAdmin/Restore',
+                request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.FromString,
+                _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/tovuk.sqlite.v1.SqliteAdmin/Describe',
                 request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.DescribeRequest.SerializeToString,
@@ -157,6 +172,27 @@ class SqliteAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateBackup(self, request, context):
+        """A backup of the database as it is now. Answered when it is noted; it is made afterwards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBackups(self, request, context):
+        """Every backup and restore of the database, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restore(self, request, context):
+        """Puts a backup in the database's place, which becomes a backup itself. Answered when it is noted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Describe(self, request, context):
         """What the engine can do.
         """
@@ -181,6 +217,21 @@ def add_SqliteAdminServicer_to_server(servicer, server):
                     servicer.ListDatabases,
                     request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListDatabasesRequest.FromString,
                     response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListDatabasesReply.SerializeToString,
+            ),
+            'CreateBackup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateBackup,
+                    request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.CreateBackupRequest.FromString,
+                    response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.Backup.SerializeToString,
+            ),
+            'ListBackups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBackups,
+                    request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListBackupsRequest.FromString,
+                    response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListBackupsReply.SerializeToString,
+            ),
+            'Restore': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.FromString,
+                    response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -270,6 +321,87 @@ class SqliteAdmin:
             '/tovuk.sqlite.v1.SqliteAdmin/ListDatabases',
             tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListDatabasesRequest.SerializeToString,
             tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListDatabasesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.sqlite.v1.SqliteAdmin/CreateBackup',
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.CreateBackupRequest.SerializeToString,
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.Backup.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBackups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.sqlite.v1.SqliteAdmin/ListBackups',
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListBackupsRequest.SerializeToString,
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ListBackupsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.sqlite.v1.SqliteAdmin/Restore',
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.SerializeToString,
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,24 @@ class SqliteClient:
         )
         return list(reply.databases)
 
+    async def create_backup(self, target: pb.Target, plan: str) -> pb.Backup:
+        """A backup on its way."""
+        request = pb.CreateBackupRequest(target=target, plan=plan)
+        reply: pb.Backup = await self._channel.unary(self._admin.CreateBackup, request, retry=False)
+        return reply
+
+    async def backups(self, target: pb.Target) -> pb.ListBackupsReply:
+        """The database's backups and restores."""
+        reply: pb.ListBackupsReply = await self._channel.unary(
+            self._admin.ListBackups, pb.ListBackupsRequest(target=target), timeout_s=3.0, retry=True
+        )
+        return reply
+
+    async def restore(self, request: pb.RestoreRequest) -> pb.RestoreState:
+        """A restore on its way."""
+        reply: pb.RestoreState = await self._channel.unary(self._admin.Restore, request, retry=False)
+        return reply
+
     async def counts_rows_read(self) -> bool:
         """Whether the engine counts rows read exactly."""
         reply: pb.DescribeReply = await self._channel.unary(

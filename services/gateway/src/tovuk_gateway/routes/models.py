@@ -256,6 +256,58 @@ class QueryAnswer(RootModel[SingleAnswer | BatchAnswer | EstimateAnswer]):
     """The answer to `sql`, to `statements`, or to an estimate."""
 
 
+class BackupItem(Shape):
+    """A backup: `manual`, or `safety`, which is what a restore replaced. Size and SHA-256 stand once it is ready."""
+
+    id: str = Field(examples=["sqlite_backup_0a5b9c1d7e3f2a4b6c8d"])
+    databaseId: str
+    kind: Literal["manual", "safety"]
+    status: Literal["creating", "ready", "failed"]
+    reason: str | None = Field(description="The error code of what made it fail.")
+    createdAt: Moment
+    expiresAt: Moment
+    sizeBytes: int | None
+    sha256: str | None
+
+
+class RestoreItem(Shape):
+    """A restore. `ready`: the database is what the backup was. `failed`: it is as it was."""
+
+    id: str
+    databaseId: str
+    backupId: str | None
+    safetyBackupId: str = Field(description="The backup of what it replaces.")
+    status: Literal["creating", "ready", "failed"]
+    reason: str | None = Field(description="The error code of what made it fail.")
+    createdAt: Moment
+    endedAt: Moment | None
+
+
+class BackupList(Shape):
+    """A database's backups and restores, the newest first."""
+
+    backups: list[BackupItem]
+    restores: list[RestoreItem]
+
+
+class BackupCreated(Hinted):
+    """The backup on its way."""
+
+    backup: BackupItem
+
+
+class RestoreBegun(Hinted):
+    """The restore on its way."""
+
+    restore: RestoreItem
+
+
+class Restore(BaseModel):
+    """What a database is put back to."""
+
+    backupId: str = Field(examples=["sqlite_backup_0a5b9c1d7e3f2a4b6c8d"])
+
+
 class NamespaceCreate(BaseModel):
     """A namespace's name; upper case is customary."""
 

@@ -214,6 +214,14 @@ class Engine(Protocol):
         """The connection that writes; nobody else may have the file open for writing."""
         ...
 
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy a file as of one moment into a new one, durably, while others read and write it."""
+        ...
+
+    def problems(self, path: Path) -> list[str]:
+        """What SQLite's own check finds wrong with a file that nobody else has open; empty where it is whole."""
+        ...
+
 
 class Tombstoned(Exception):
     """The service of a database that was to be created is purged."""

@@ -68,6 +68,15 @@ class SqliteCatalog:
         row: Any = self.file.read(lambda connection: connection.execute(sql, (service_id, ref, ref)).fetchone())
         return None if row is None else Database(*row)
 
+    def get(self, database_id: str) -> Database | None:
+        """The database with this id, unless it is dropped."""
+        found = self._listed(f"SELECT {_COLUMNS} FROM database WHERE id = ? AND dropped = 0", (database_id,))
+        return found[0] if found else None
+
+    def all(self) -> list[Database]:
+        """Every database, dropped ones included."""
+        return self._listed(f"SELECT {_COLUMNS} FROM database", ())
+
     async def databases(self, service_id: str) -> list[Database]:
         sql = f"SELECT {_COLUMNS} FROM database WHERE service_id = ? AND dropped = 0 ORDER BY name"
         return self._listed(sql, (service_id,))

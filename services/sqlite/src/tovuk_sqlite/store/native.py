@@ -100,6 +100,20 @@ class NativeEngine:
     def open_writer(self, path: Path) -> Writer:
         return _Connection(path, writes=True)
 
+    def copy(self, source: Path, target: Path) -> None:
+        with _faults(), contextlib.closing(Connection(str(source), readonly=True)) as origin:
+            # One step is one snapshot: more would begin again with each write of the writer.
+            origin.backup(str(target), pages_per_step=PAGES_MAX // 2)
+
+    def problems(self, path: Path) -> list[str]:
+        try:
+            with contextlib.closing(Connection(str(path))) as file:
+                checked = file.run([("PRAGMA integrity_check(100)", ())], trusted=True)[0].rows
+        except SqliteError as error:
+            return [error.message]
+        found = [str(row[0]) for row in msgspec.json.decode(checked)]
+        return [] if found == ["ok"] else found
+
 
 class _Connection:
     """A reader, or the writer, of one file."""

@@ -59,6 +59,8 @@ from tovuk_sqlite.store.rows import Page
 
 #: Steps of the virtual machine between two looks at the budget; some tenths of a millisecond.
 _LOOK_STEPS: Final = 5_000
+#: Pages of a copy between two looks at whether it is done.
+_COPY_PAGES: Final = 4_096
 
 _LIMITS: Final = {
     apsw.SQLITE_LIMIT_LENGTH: VALUE_BYTES_MAX,
@@ -134,6 +136,27 @@ class StockEngine:
 
     def open_writer(self, path: Path) -> Writer:
         return _Connection(path, writes=True)
+
+    def copy(self, source: Path, target: Path) -> None:
+        with (
+            _faults(),
+            contextlib.closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)) as origin,
+            contextlib.closing(apsw.Connection(str(target))) as copy,
+        ):
+            # One snapshot: without it the copy would begin again with each write of the writer.
+            origin.execute("BEGIN")
+            origin.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            with copy.backup("main", origin, "main") as backup:
+                while not backup.done:
+                    backup.step(_COPY_PAGES)
+
+    def problems(self, path: Path) -> list[str]:
+        try:
+            with _faults(), contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as file:
+                found = [str(row[0]) for row in file.execute("PRAGMA integrity_check(100)")]
+        except StoreUnavailable as error:
+            return [str(error.__cause__)]
+        return [] if found == ["ok"] else found
 
 
 class _Connection:

@@ -4,10 +4,11 @@ One process owns the folder, so an epoch is fenced where this process commits: `
 in memory; marks in the catalog say which files a new process has to read.
 """
 
+import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -87,6 +88,8 @@ class FolderUsage:
         self._allowances: dict[str, tuple[int, int]] = {}
         #: Bytes that running writes may still add, by account.
         self.held: dict[str, int] = defaultdict(int)
+        #: Held while units move from a file to the catalog: nobody may count them twice, or not at all.
+        self._moving = asyncio.Lock()
 
     async def load(self) -> None:
         """Learn what the folder holds; before anything is written."""
@@ -129,6 +132,18 @@ class FolderUsage:
         self._seqs[database.account_id] = self._seqs.get(database.account_id, 0) + 1
         return True
 
+    @asynccontextmanager
+    async def leaving(self, database: Database) -> AsyncIterator[list[tuple[int, int, int]]]:
+        """Around the transaction that puts the database's next generation in place: (epoch, lease, units) of this one.
+
+        That transaction adds them to the catalog's. If it raises, they stay where they are.
+        """
+        async with self._moving:
+            held = [(key, units[database]) for key, units in self._written.items() if database in units]
+            yield [(epoch, lease, count) for (epoch, lease), count in held]
+            for key, _ in held:
+                self._written[key].pop(database, None)
+
     def has_usage(self, database: Database) -> bool:
         """Whether the file holds usage rows that metering has not confirmed."""
         return any(database in units for units in self._written.values())
@@ -170,19 +185,21 @@ class FolderUsage:
 
     async def usage(self, epoch: int, leases: Collection[int] | None) -> list[UsageRow]:
         sql = "SELECT lease, service_id, resource_id, units FROM used WHERE epoch = ?"
-        counted: list[Any] = self._file.read(lambda connection: connection.execute(sql, (epoch,)).fetchall())
-        rows = [UsageRow(*row) for row in counted if leases is None or row[0] in leases]
-        keys = (
-            [key for key in self._written if key[0] == epoch]
-            if leases is None
-            else [(epoch, lease) for lease in leases if (epoch, lease) in self._written]
-        )
-        rows += [
-            UsageRow(lease, database.service_id, database.id, units)
-            for _, lease in keys
-            for database, units in self._written[epoch, lease].items()
-        ]
-        return rows
+        units: dict[tuple[int, str, str], int] = defaultdict(int)
+        async with self._moving:
+            counted: list[Any] = self._file.read(lambda connection: connection.execute(sql, (epoch,)).fetchall())
+            for lease, service_id, resource_id, count in counted:
+                if leases is None or lease in leases:
+                    units[lease, service_id, resource_id] += count
+            keys = (
+                [key for key in self._written if key[0] == epoch]
+                if leases is None
+                else [(epoch, lease) for lease in leases if (epoch, lease) in self._written]
+            )
+            for key in keys:
+                for database, count in self._written[key].items():
+                    units[key[1], database.service_id, database.id] += count
+        return [UsageRow(*line, count) for line, count in units.items()]
 
     async def add(self, epoch: int, rows: Sequence[UsageRow]) -> None:
         def work(connection: apsw.Connection) -> None:

@@ -1,0 +1,338 @@
+"""Backups of databases and restores of them: answered at once, made beside the requests, each with a status.
+
+A backup is the database as of one moment, checked before it is called ready. A restore makes the next generation
+beside the current one, then flips the catalog's pointer while no write is under way. What it replaces, with every write
+that was ever answered, becomes the safety backup. The catalog says what is under way: a new process goes on there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tovuk_kit.clock import Clock
+from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
+from tovuk_kit.ids import new_id
+from tovuk_kit.leases import Meters
+from tovuk_sqlite.directory import Directory, Target
+from tovuk_sqlite.errors import (
+    BackupDamaged,
+    BackupInterrupted,
+    BackupNotFound,
+    BackupNotReady,
+    BackupUnderWay,
+    DatabaseNotFound,
+    RestoreUnderWay,
+)
+from tovuk_sqlite.files import Files
+from tovuk_sqlite.gates import Gates
+from tovuk_sqlite.limits import BACKUP_DAYS, BACKUP_ENTRIES_MAX, BACKUPS_CONCURRENT_ENTRIES_MAX
+from tovuk_sqlite.room import STORAGE, Room
+from tovuk_sqlite.store import copies, generation
+from tovuk_sqlite.store.archive import Archive, ObjectMissing
+from tovuk_sqlite.store.backups import Backup, BackupRows, Kind, Moved, Restore, Status, UnderWay
+from tovuk_sqlite.store.base import Database
+from tovuk_sqlite.store.catalog import SqliteCatalog
+from tovuk_sqlite.store.usage import FolderUsage
+from tovuk_sqlite.units import STORE
+
+_DAY_MS: Final = 86_400_000
+#: Seconds until a safety backup that could not be stored is tried again; what it copies is kept until then.
+RETRY_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Backups:
+    """The backups and restores of all databases of one data folder."""
+
+    def __init__(
+        self,
+        catalog: SqliteCatalog,
+        files: Files,
+        usage: FolderUsage,
+        directory: Directory,
+        gates: Gates,
+        archive: Archive,
+        meters: Meters,
+        clock: Clock,
+        data_dir: Path,
+    ) -> None:
+        self._catalog = catalog
+        self._rows = BackupRows(catalog.file)
+        self._files = files
+        self._usage = usage
+        self._directory = directory
+        self._gates = gates
+        self._archive = archive
+        self._meters = meters
+        self._clock = clock
+        self._data_dir = data_dir
+        self._hands = asyncio.Semaphore(BACKUPS_CONCURRENT_ENTRIES_MAX)
+        #: Held while a restore changes the database: who hears that it is ready queries the new generation.
+        self._flipping = asyncio.Lock()
+        #: What is under way, by database.
+        self._jobs: dict[str, set[asyncio.Task[None]]] = {}
+
+    # What callers ask for.
+
+    async def create(self, target: Target, plan: str) -> Backup:
+        """A new backup, noted and on its way. Raises DatabaseNotFound, BackupUnderWay."""
+        database = await self._directory.resolve(target)
+        backup = self._noted(database, Kind.MANUAL, plan)
+        try:
+            await self._rows.add_backup(backup)
+        except UnderWay:
+            raise BackupUnderWay from None
+        await self._keep_newest(database.id, Kind.MANUAL, BACKUP_ENTRIES_MAX.get(plan, BACKUP_ENTRIES_MAX["free"]))
+        self._start(database.id, self._make(backup))
+        return backup
+
+    async def list(self, target: Target) -> tuple[Sequence[Backup], Sequence[Restore]]:
+        """The database's backups and restores, the newest first. Raises DatabaseNotFound."""
+        database = await self._directory.resolve(target)
+        async with self._flipping:
+            return self._rows.backups(database.id), self._rows.restores(database.id)
+
+    async def restore(self, target: Target, plan: str, backup_id: str) -> Restore:
+        """A restore of a backup, noted and on its way.
+
+        Raises DatabaseNotFound, BackupNotFound, BackupNotReady, RestoreUnderWay.
+        """
+        database = await self._directory.resolve(target)
+        backup = self._rows.backup(backup_id)
+        if backup is None or backup.database_id != database.id:
+            raise BackupNotFound
+        if backup.status is not Status.READY:
+            raise BackupNotReady(status=backup.status)
+        safety = self._noted(database, Kind.SAFETY, plan)
+        restore = Restore(
+            id=new_id("sqlite_restore"),
+            database_id=database.id,
+            plan=plan,
+            backup_id=backup.id,
+            at_ms=0,
+            safety_id=safety.id,
+            status=Status.CREATING,
+            reason="",
+            created_at_ms=safety.created_at_ms,
+            ended_at_ms=0,
+            expires_at_ms=safety.expires_at_ms,
+            generation=database.generation + 1,
+        )
+        try:
+            await self._rows.add_restore(restore, safety)
+        except UnderWay:
+            raise RestoreUnderWay from None
+        await self._keep_newest(database.id, Kind.SAFETY, BACKUP_ENTRIES_MAX.get(plan, BACKUP_ENTRIES_MAX["free"]))
+        self._start(database.id, self._restore(restore))
+        return restore
+
+    # What runs beside requests.
+
+    async def resume(self) -> None:
+        """Go on where the process before ended; before anything else uses the folder."""
+        backups, restores = self._rows.unfinished()
+        await asyncio.to_thread(self._sweep, backups, restores)
+        for restore in restores:
+            self._start(restore.database_id, self._restore(restore))
+        pending = {restore.safety_id for restore in restores}
+        for backup in backups:
+            staged = generation.staged(self._data_dir, backup.database_id, backup.id)
+            if backup.kind is Kind.MANUAL and not staged.exists():
+                # A copy made now would not be of the moment that was asked for.
+                await self._rows.set_failed(backup.id, BackupInterrupted.code)
+            elif backup.id not in pending:
+                self._start(backup.database_id, self._make(backup))
+
+    async def expire(self) -> None:
+        """Remove what need not be kept any longer."""
+        now_ms = self._clock.wall_ms()
+        expired = self._rows.expired(now_ms)
+        await self._remove(expired)
+        await self._rows.forget(expired, now_ms)
+
+    async def forget(self, database: Database) -> bool:
+        """Remove everything of a dropped database; whether nothing is left."""
+        if self._jobs.get(database.id):
+            return False
+        await asyncio.to_thread(self._archive.remove_folder, database.id)
+        await self._rows.forget_database(database.id)
+        return True
+
+    async def close(self) -> None:
+        """End what is under way; the next process goes on with it."""
+        running = [job for jobs in self._jobs.values() for job in jobs]
+        for job in running:
+            job.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    # Jobs.
+
+    def _start(self, database_id: str, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        jobs = self._jobs.setdefault(database_id, set())
+        jobs.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            jobs.discard(task)
+            if not jobs and self._jobs.get(database_id) is jobs:
+                del self._jobs[database_id]
+            if not task.cancelled() and task.exception() is not None:
+                _log.error("a backup or restore of %s was left", database_id, exc_info=task.exception())
+
+        task.add_done_callback(ended)
+
+    async def _make(self, backup: Backup) -> None:
+        while True:
+            try:
+                async with self._hands:
+                    size, sha256 = await asyncio.to_thread(self._store, backup)
+                await self._rows.set_ready(backup.id, size, sha256)
+                break
+            except TovukError as error:
+                _log.warning("backup %s of %s: %s", backup.id, backup.database_id, error, exc_info=error.__cause__)
+                waits = backup.kind is Kind.SAFETY and isinstance(error, StoreUnavailable | StorageFull)
+                if not waits or self._catalog.get(backup.database_id) is None:
+                    await self._rows.set_failed(backup.id, error.code)
+                    return
+            await asyncio.sleep(RETRY_S)
+        staged = generation.staged(self._data_dir, backup.database_id, backup.id)
+        await asyncio.to_thread(generation.remove_file, staged)
+        if backup.kind is Kind.SAFETY:
+            await self._retire(backup.database_id, backup.generation)
+
+    async def _restore(self, restore: Restore) -> None:
+        try:
+            database = self._catalog.get(restore.database_id)
+            if database is None:
+                raise DatabaseNotFound
+            async with self._hands:
+                size = await asyncio.to_thread(self._prepare, restore)
+            await self._flip(database, restore, size)
+        except TovukError as error:
+            _log.warning("restore %s of %s: %s", restore.id, restore.database_id, error, exc_info=error.__cause__)
+            await self._rows.set_restore_failed(restore, error.code, self._clock.wall_ms())
+            file = generation.numbered(self._data_dir, restore.database_id, restore.generation)
+            await asyncio.to_thread(generation.remove_file, file)
+            return
+        safety = self._rows.backup(restore.safety_id)
+        if safety is not None:
+            await self._make(safety)
+
+    async def _flip(self, database: Database, restore: Restore, size: int) -> None:
+        """Put the new generation in the old one's place."""
+        room = Room(self._usage, self._meters, database, restore.plan)
+        await room.hold(size)
+        try:
+            async with self._gates.closed(database.id), self._flipping:
+                try:
+                    async with self._usage.leaving(database) as units:
+                        await self._put_in_place(database, restore, size, units)
+                except Moved:
+                    raise DatabaseNotFound from None
+                self._directory.forget(database)
+                self._usage.resize(database, size)
+        finally:
+            room.end()
+        self._meters.level_changed(STORE, database.account_id, STORAGE)
+
+    async def _put_in_place(
+        self, database: Database, restore: Restore, size: int, units: Sequence[tuple[int, int, int]]
+    ) -> None:
+        try:
+            await self._rows.flip(database, restore, size, units, self._clock.wall_ms())
+        except StoreUnavailable:
+            # The commit may have happened; nothing may be written before it is known to which generation.
+            current = await self._certain(database.id)
+            if current is None or current.generation != restore.generation:
+                raise
+
+    async def _certain(self, database_id: str) -> Database | None:
+        """What the catalog says, as soon as it says something."""
+        while True:
+            try:
+                return self._catalog.get(database_id)
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_S)
+
+    async def _retire(self, database_id: str, number: int) -> None:
+        """Remove a generation that nobody reads any more, now that the archive has it."""
+        await self._files.close_database(database_id, number)
+        file = generation.numbered(self._data_dir, database_id, number)
+        await asyncio.to_thread(generation.remove_file, file)
+
+    async def _keep_newest(self, database_id: str, kind: Kind, limit: int) -> None:
+        of_kind = [backup for backup in self._rows.backups(database_id) if backup.kind is kind]
+        too_many = [backup for backup in of_kind[limit:] if backup.status is not Status.CREATING]
+        if too_many:
+            await self._remove(too_many)
+            await self._rows.forget(too_many, 0)
+
+    async def _remove(self, backups: Sequence[Backup]) -> None:
+        for backup in backups:
+            await asyncio.to_thread(self._archive.remove, _object(backup))
+            current = self._catalog.get(backup.database_id)
+            if backup.kind is Kind.SAFETY and current is not None and current.generation != backup.generation:
+                await self._retire(backup.database_id, backup.generation)
+
+    def _noted(self, database: Database, kind: Kind, plan: str) -> Backup:
+        now_ms = self._clock.wall_ms()
+        return Backup(
+            id=new_id("sqlite_backup"),
+            database_id=database.id,
+            kind=kind,
+            status=Status.CREATING,
+            reason="",
+            created_at_ms=now_ms,
+            expires_at_ms=now_ms + BACKUP_DAYS.get(plan, BACKUP_DAYS["free"]) * _DAY_MS,
+            generation=database.generation,
+        )
+
+    # On a thread.
+
+    def _store(self, backup: Backup) -> tuple[int, str]:
+        """Bring a copy into the archive; its bytes and their SHA-256."""
+        staged = generation.staged(self._data_dir, backup.database_id, backup.id)
+        engine = self._files.engine
+        with copies.faults():
+            if not staged.exists():
+                part = generation.part(staged)
+                engine.copy(generation.numbered(self._data_dir, backup.database_id, backup.generation), part)
+                copies.clean(engine, part)
+                copies.check(engine, part)
+                generation.finish(staged)
+            self._archive.put_file(_object(backup), staged)
+            return staged.stat().st_size, copies.sha256(staged)
+
+    def _prepare(self, restore: Restore) -> int:
+        """Make the new generation's file; its bytes. Raises BackupDamaged."""
+        backup = self._rows.backup(restore.backup_id)
+        if backup is None:
+            raise BackupNotFound
+        file = generation.numbered(self._data_dir, restore.database_id, restore.generation)
+        with copies.faults():
+            part = generation.part(file)
+            try:
+                self._archive.get_file(_object(backup), part)
+            except ObjectMissing as error:
+                raise BackupDamaged from error
+            if part.stat().st_size != backup.size_bytes or copies.sha256(part) != backup.sha256:
+                raise BackupDamaged
+            copies.check(self._files.engine, part)
+            generation.finish(file)
+        return backup.size_bytes
+
+    def _sweep(self, backups: Sequence[Backup], restores: Sequence[Restore]) -> None:
+        kept = self._rows.kept_generations()
+        staged = {backup.id for backup in backups}
+        for restore in restores:
+            kept.setdefault(restore.database_id, set()).add(restore.generation)
+        for database in self._catalog.all():
+            generations = {database.generation, *kept.get(database.id, ())}
+            generation.sweep(self._data_dir, database.id, generations, staged)
+
+
+def _object(backup: Backup) -> str:
+    return f"{backup.database_id}/backups/{backup.id}"

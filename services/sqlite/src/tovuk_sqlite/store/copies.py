@@ -1,0 +1,56 @@
+"""Copies of databases that nobody has open: cleaned of our own rows, checked, measured."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tovuk_kit.sqlite_errors import translated
+from tovuk_sqlite.errors import BackupDamaged
+from tovuk_sqlite.store import generation
+from tovuk_sqlite.store.base import Engine
+
+
+@contextlib.contextmanager
+def faults() -> Iterator[None]:
+    """Tell what goes wrong with the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise translated(error) from error
+
+
+def clean(engine: Engine, path: Path) -> None:
+    """Leave the one file, durably, without usage rows: those are told to metering from the database itself."""
+    writer = engine.open_writer(path)
+    try:
+        for store, epoch in {(charge.store, charge.epoch) for charge in writer.usage()}:
+            writer.forget(store, epoch, None)
+        writer.checkpoint()
+    finally:
+        writer.close()
+    _settle(path)
+
+
+def check(engine: Engine, path: Path) -> None:
+    """Raises BackupDamaged unless SQLite finds the file whole."""
+    problems = engine.problems(path)
+    _settle(path)
+    if problems:
+        raise BackupDamaged from ValueError("; ".join(problems))
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(path: Path) -> None:
+    """Everything is in the file itself: what lies beside it goes."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    generation.sync(path.parent)

@@ -1,0 +1,92 @@
+"""The archive as files in a directory."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tovuk_kit.sqlite_errors import translated
+from tovuk_sqlite.store.archive import ObjectMissing
+from tovuk_sqlite.store.generation import sync
+
+#: Ends the name of a file that is being written; no object's name ends so.
+_PART = ".part"
+
+
+class DirectoryArchive:
+    """The Archive below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, name: str, content: bytes) -> None:
+        self._put(name, lambda file: file.write(content))
+
+    def put_file(self, name: str, path: Path) -> None:
+        def write(file: BinaryIO) -> None:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, file, 1024 * 1024)
+
+        self._put(name, write)
+
+    def get(self, name: str) -> bytes:
+        with _faults():
+            return (self._root / name).read_bytes()
+
+    def get_file(self, name: str, path: Path) -> None:
+        with _faults(), (self._root / name).open("rb") as source, path.open("xb") as file:
+            shutil.copyfileobj(source, file, 1024 * 1024)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def names(self, folder: str) -> list[str]:
+        with _faults():
+            try:
+                found = [path.name for path in (self._root / folder).iterdir()]
+            except FileNotFoundError:
+                return []
+            return sorted(name for name in found if not name.endswith(_PART))
+
+    def remove(self, name: str) -> None:
+        with _faults():
+            (self._root / name).unlink(missing_ok=True)
+
+    def remove_folder(self, folder: str) -> None:
+        with _faults(), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._root / folder)
+
+    def _put(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        path = self._root / name
+        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART}")
+        with _faults():
+            _make(path.parent)
+            try:
+                with unfinished.open("xb") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.replace(path)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+            sync(path.parent)
+
+
+def _make(folder: Path) -> None:
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectMissing(error.filename) from error
+    except OSError as error:
+        raise translated(error) from error

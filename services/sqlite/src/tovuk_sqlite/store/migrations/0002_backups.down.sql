@@ -1,0 +1,2 @@
+DROP TABLE restore;
+DROP TABLE backup;
