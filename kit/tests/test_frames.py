@@ -1,4 +1,4 @@
-"""The bytes of KV's frames: two versions of a service that run side by side must read one another."""
+"""The bytes of the hot frames: two versions of a service that run side by side must read one another."""
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from tovuk.kv.v1.frames import (
     Stored,
     Value,
 )
+from tovuk.sqlite.v1 import frames as sqlite
 
 OPERATIONS = [
     pytest.param(Get(1, "a", "s", "n", b"k", "e"), "91 97 a167 01 a161 a173 a16e c4016b a165", id="get"),
@@ -45,6 +46,44 @@ ANSWERS = [
         id="failed",
     ),
 ]
+
+
+SQLITE_OPERATIONS = [
+    pytest.param(
+        sqlite.Select(1, "a", "s", "d", "free", "select ?", [1, b"\x00", "t", None, 0.5]),
+        "91 98 a172 01 a161 a173 a164 a466726565 a873656c656374203f 95 01 c40100 a174 c0 cb3fe0000000000000",
+        id="select",
+    ),
+    pytest.param(
+        sqlite.Statement(2, "a", "s", "d", "pro", "x", {"n": 1}),
+        "91 98 a177 02 a161 a173 a164 a370726f a178 81 a16e 01",
+        id="statement",
+    ),
+]
+
+SQLITE_ANSWERS = [
+    pytest.param(sqlite.Done(1, b"{}"), "91 93 a164 01 c4027b7d", id="done"),
+    pytest.param(sqlite.NotShort(2), "91 92 a16c 02", id="not_short"),
+    pytest.param(
+        sqlite.Failed(3, "internal_error", {}, "unknown", 1_000),
+        "91 96 a165 03 ae696e7465726e616c5f6572726f72 80 a7756e6b6e6f776e cd03e8",
+        id="failed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("item", "golden"), SQLITE_OPERATIONS)
+def test_operation_of_sqlite_has_the_bytes_it_always_had(item: sqlite.Operation, golden: str) -> None:
+    payload = bytes.fromhex(golden.replace(" ", ""))
+    assert sqlite.encode([item]) == payload
+    assert sqlite.decode_operations(payload) == [item]
+
+
+@pytest.mark.parametrize(("item", "golden"), SQLITE_ANSWERS)
+def test_answer_of_sqlite_has_the_bytes_it_always_had(item: sqlite.Answer, golden: str) -> None:
+    payload = bytes.fromhex(golden.replace(" ", ""))
+    assert sqlite.encode([item]) == payload
+    assert sqlite.decode_answers(payload) == [item]
 
 
 @pytest.mark.parametrize(("item", "golden"), OPERATIONS)

@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::estimate::{self, Estimate};
 use crate::guard;
 use crate::params::Parameters;
-use crate::run::{Interrupt, Options, Outcome, Result as StatementResult, Session};
+use crate::run::{Interrupt, Options, Outcome, Result as StatementResult, Session, Short};
 use crate::sqlite::{Handle, ffi};
 
 #[pyclass(frozen, module = "tovuk_sqlite_native")]
@@ -92,8 +92,12 @@ impl Opening<'_> {
     }
 }
 
-fn deadline(milliseconds: Option<u64>) -> Option<Instant> {
-    milliseconds.and_then(|milliseconds| Instant::now().checked_add(Duration::from_millis(milliseconds)))
+fn duration(milliseconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(milliseconds / 1_000.0).map_err(|_| PyValueError::new_err("a duration is not negative and below 1e22 ms"))
+}
+
+fn deadline(milliseconds: Option<f64>) -> PyResult<Option<Instant>> {
+    milliseconds.map(duration).transpose().map(|duration| duration.and_then(|duration| Instant::now().checked_add(duration)))
 }
 
 impl Connection {
@@ -169,7 +173,7 @@ impl Connection {
         rows_read_max: Option<u64>,
         rows_written_max: Option<u64>,
         more: Option<Py<PyAny>>,
-        deadline_ms: Option<u64>,
+        deadline_ms: Option<f64>,
         interrupt: Option<Py<Interrupt>>,
         page_rows_max: usize,
         page_bytes_max: usize,
@@ -183,7 +187,7 @@ impl Connection {
             trusted,
             limits: [rows_read_max.unwrap_or(u64::MAX), rows_written_max.unwrap_or(u64::MAX)],
             more,
-            deadline: deadline(deadline_ms),
+            deadline: deadline(deadline_ms)?,
             interrupt: interrupt.map(|interrupt| interrupt.get().flag.clone()),
             page_rows_max,
             page_bytes_max,
@@ -197,6 +201,55 @@ impl Connection {
         Ok(outcomes.into_iter().map(|outcome| Outcome::into_result(outcome, py)).collect())
     }
 
+    #[pyo3(signature = (runs, *, each_ms, total_ms, page_rows_max=10_000, page_bytes_max=10_485_760, pages_max=0))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python's")]
+    fn run_many(
+        &self,
+        py: Python<'_>,
+        runs: &Bound<'_, PyAny>,
+        each_ms: f64,
+        total_ms: f64,
+        page_rows_max: usize,
+        page_bytes_max: usize,
+        pages_max: u32,
+    ) -> PyResult<Vec<Py<PyAny>>> {
+        let mut taken = Vec::new();
+        for item in runs.try_iter()? {
+            let (sql, parameters, read, written): (String, Bound<'_, PyAny>, u64, u64) = item?.extract()?;
+            taken.push(Short { sql, parameters: Parameters::take(&parameters), limits: [read, written] });
+        }
+        let (each, total) = (duration(each_ms)?, duration(total_ms)?);
+        let options = Options {
+            trusted: false,
+            limits: [0, 0],
+            more: None,
+            deadline: None,
+            interrupt: None,
+            page_rows_max,
+            page_bytes_max,
+            resumable: false,
+            whole: true,
+            skip_rows: 0,
+            pages_max,
+        };
+        let ended = self.with(py, |session| {
+            if !session.readonly && session.handle.autocommit() {
+                return None;
+            }
+            Some(session.run_many(taken, options, each, total))
+        })?;
+        let ended = ended.ok_or_else(|| PyRuntimeError::new_err("a connection that writes runs many within a transaction only"))?;
+        let ended = ended.map_err(|failure| failure.into_py(py))?;
+        ended
+            .into_iter()
+            .map(|ended| match ended {
+                None => Ok(py.None()),
+                Some(Ok(outcome)) => Py::new(py, outcome.into_result(py)).map(Py::into_any),
+                Some(Err(failure)) => Ok(failure.into_py(py).into_value(py).into_any()),
+            })
+            .collect()
+    }
+
     #[pyo3(signature = (*, rows_read_max=None, more=None, deadline_ms=None, interrupt=None, page_rows_max=10_000, page_bytes_max=10_485_760))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python's")]
     fn next_page(
@@ -204,7 +257,7 @@ impl Connection {
         py: Python<'_>,
         rows_read_max: Option<u64>,
         more: Option<Py<PyAny>>,
-        deadline_ms: Option<u64>,
+        deadline_ms: Option<f64>,
         interrupt: Option<Py<Interrupt>>,
         page_rows_max: usize,
         page_bytes_max: usize,
@@ -213,7 +266,7 @@ impl Connection {
             trusted: false,
             limits: [rows_read_max.unwrap_or(u64::MAX), u64::MAX],
             more,
-            deadline: deadline(deadline_ms),
+            deadline: deadline(deadline_ms)?,
             interrupt: interrupt.map(|interrupt| interrupt.get().flag.clone()),
             page_rows_max,
             page_bytes_max,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -18,6 +18,13 @@ use crate::sqlite::{Counters, HIDDEN_ROWS, Handle, READ, Statement, WRITTEN, ffi
 
 const METERS: [&str; 2] = ["rows_read", "rows_written"];
 const PREPARED_MAX: usize = 128;
+/// What a statement counts beside rows, as an outcome tells it.
+const STATUSES: [c_int; 4] = [
+    ffi::SQLITE_STMTSTATUS_FULLSCAN_STEP,
+    ffi::SQLITE_STMTSTATUS_SORT,
+    ffi::SQLITE_STMTSTATUS_AUTOINDEX,
+    ffi::SQLITE_STMTSTATUS_VM_STEP,
+];
 const PREPARED_SQL_BYTES_MAX: usize = 8_192;
 
 /// Stops the run it is given to.
@@ -92,6 +99,16 @@ impl Outcome {
         }
     }
 }
+
+/// One statement of `run_many`.
+pub struct Short {
+    pub sql: String,
+    pub parameters: std::result::Result<Parameters, Failure>,
+    pub limits: [u64; 2],
+}
+
+/// How a run of `run_many` ended; None: not begun.
+pub type Ended = Option<std::result::Result<Outcome, Failure>>;
 
 /// How a run is bounded.
 pub struct Options {
@@ -345,10 +362,7 @@ impl Session {
         if self.suspended.is_some() {
             return Err(Failure::plain("busy", "a statement of this connection is suspended"));
         }
-        if options.pages_max != 0 && options.pages_max != self.pages_max {
-            self.handle.execute(&format!("PRAGMA max_page_count={}", options.pages_max))?;
-            self.pages_max = options.pages_max;
-        }
+        self.cap(&options)?;
         let nested = !self.handle.autocommit();
         // What writes and answers with rows commits when it is reset, also for a fault in its rows.
         let returns = |sql: &str| sql.as_bytes().windows(9).any(|word| word.eq_ignore_ascii_case(b"returning"));
@@ -358,29 +372,96 @@ impl Session {
         } else if !alone {
             self.own(if self.readonly { "BEGIN" } else { "BEGIN IMMEDIATE" })?;
         }
+        let trusted = options.trusted;
+        let outcome = self.run_bounded(&mut options, !alone, |session, options| session.run_all(statements, options));
+        let catalogue = self.context.verdict.catalogue;
+        let outcome = match outcome {
+            Ok(outcomes) => self.keep(nested, alone).map(|()| outcomes),
+            Err(failure) => Err(self.undo(nested, failure)),
+        };
+        if catalogue && trusted {
+            self.find_hidden()?;
+        }
+        outcome
+    }
+
+    /// Independent runs of one statement each, all within the open transaction, each in a savepoint; or within one snapshot, on a connection that only
+    /// reads. None: not begun, since the earlier ones took `total`.
+    pub fn run_many(&mut self, runs: Vec<Short>, mut options: Options, each: Duration, total: Duration) -> std::result::Result<Vec<Ended>, Failure> {
+        if self.suspended.is_some() {
+            return Err(Failure::plain("busy", "a statement of this connection is suspended"));
+        }
+        self.cap(&options)?;
+        let nested = !self.handle.autocommit();
+        if !nested {
+            self.own("BEGIN")?;
+        }
+        let end = Instant::now() + total;
+        let mut ended = Vec::with_capacity(runs.len());
+        let mut lost = false;
+        for run in runs {
+            let now = Instant::now();
+            if lost || (now >= end && !ended.is_empty()) {
+                ended.push(None);
+                continue;
+            }
+            if nested {
+                self.own("SAVEPOINT s")?;
+            }
+            options.limits = run.limits;
+            options.deadline = Some(now + each);
+            let Short { sql, parameters, .. } = run;
+            let outcome = parameters.and_then(|parameters| {
+                self.run_bounded(&mut options, nested, |session, options| {
+                    session.run_one(sql, parameters, options, 0).map_err(|failure| session.explained(failure))
+                })
+            });
+            let outcome = match outcome {
+                Ok(outcome) if nested => self.keep(true, false).map(|()| outcome),
+                Err(failure) if nested => Err(self.undo(true, failure)),
+                other => other,
+            };
+            lost = outcome.as_ref().is_err_and(|failure| failure.transaction_lost);
+            ended.push(Some(outcome));
+        }
+        if !nested {
+            self.own("COMMIT")?;
+        }
+        Ok(ended)
+    }
+
+    /// What the file may have from now on.
+    fn cap(&mut self, options: &Options) -> std::result::Result<(), Failure> {
+        if options.pages_max != 0 && options.pages_max != self.pages_max {
+            self.handle.execute(&format!("PRAGMA max_page_count={}", options.pages_max))?;
+            self.pages_max = options.pages_max;
+        }
+        Ok(())
+    }
+
+    /// A tenant's work under its bounds; `ends`: foreign keys are due at its end.
+    fn run_bounded<T>(
+        &mut self,
+        options: &mut Options,
+        ends: bool,
+        work: impl FnOnce(&mut Session, &Options) -> std::result::Result<T, Failure>,
+    ) -> std::result::Result<T, Failure> {
         unsafe { ffi::sqlite3_set_last_insert_rowid(self.handle.raw, 0) };
-        self.enter(&mut options);
+        self.enter(options);
         let bounds = Bounds::set(self.memory_bytes_max, self.temp_bytes_max);
-        let mut outcome = self.run_all(statements, &options);
-        if outcome.is_ok() && !alone && self.handle.foreign_keys_open() {
+        let mut outcome = work(self, options);
+        if outcome.is_ok() && ends && self.handle.foreign_keys_open() {
             let mut failure = Failure::plain("constraint", "FOREIGN KEY constraint failed");
             failure.extended_code = ffi::SQLITE_CONSTRAINT_FOREIGNKEY;
             failure.rows_read = self.handle.counters().used[READ];
             outcome = Err(failure);
         }
         drop(bounds);
-        let Verdict { pragma, catalogue, .. } = self.context.verdict;
+        let pragma = self.context.verdict.pragma;
         self.trust();
         if pragma {
             // It holds for its own run.
             let _ = self.own("PRAGMA defer_foreign_keys=OFF");
-        }
-        let outcome = match outcome {
-            Ok(outcomes) => self.keep(nested, alone).map(|()| outcomes),
-            Err(failure) => Err(self.undo(nested, failure)),
-        };
-        if catalogue && options.trusted {
-            self.find_hidden()?;
         }
         outcome
     }
@@ -433,6 +514,8 @@ impl Session {
             Ok(outcome) => outcome,
             Err(failure) => {
                 statement.reset();
+                // Its next run counts from nothing.
+                let _ = STATUSES.map(|status| statement.take_status(status));
                 self.put_back(sql, statement, options.trusted);
                 return Err(failure);
             }
@@ -509,8 +592,8 @@ impl Session {
                 }
             }
             out.rows.push(b']');
-            // A first row always fits.
-            full |= out.rows.len() >= bytes_max && (out.row_count > 0 || bytes > 0);
+            // Where there is a next page, each has a row at least.
+            full |= out.rows.len() >= bytes_max && (out.row_count > 0 || options.whole);
             if full {
                 out.rows.truncate(before);
                 if out.readonly && !options.whole {
@@ -525,10 +608,7 @@ impl Session {
         let counters = self.handle.counters();
         out.rows_read = counters.used[READ] - used[READ];
         out.rows_written = counters.used[WRITTEN] - used[WRITTEN];
-        out.fullscan_steps = statement.take_status(ffi::SQLITE_STMTSTATUS_FULLSCAN_STEP);
-        out.sort_count = statement.take_status(ffi::SQLITE_STMTSTATUS_SORT);
-        out.autoindex_rows = statement.take_status(ffi::SQLITE_STMTSTATUS_AUTOINDEX);
-        out.vm_steps = statement.take_status(ffi::SQLITE_STMTSTATUS_VM_STEP);
+        [out.fullscan_steps, out.sort_count, out.autoindex_rows, out.vm_steps] = STATUSES.map(|status| statement.take_status(status));
         Ok(out)
     }
 

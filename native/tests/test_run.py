@@ -228,6 +228,14 @@ def test_a_budget_that_grows_is_asked_for_in_the_middle_of_a_statement(filled: C
     assert asked == [("rows_written", 150), ("rows_written", 175)]
 
 
+def test_a_statement_that_failed_counts_from_nothing_when_it_runs_again(filled: Connection) -> None:
+    scan = "update t set b = b || '!'"
+    (first,) = filled.run([(scan, ())])
+    failure(filled, scan, rows_written_max=50)
+    (again,) = filled.run([(scan, ())])
+    assert (first.vm_steps, first.fullscan_steps) == (again.vm_steps, again.fullscan_steps)
+
+
 def test_what_the_callback_raises_ends_the_run(filled: Connection) -> None:
     def more(_meter: str, _used: int) -> int:
         raise ZeroDivisionError

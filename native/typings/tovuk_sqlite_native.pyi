@@ -5,7 +5,7 @@ Threads: every call may come from any thread; a connection does one thing at a t
 the GIL while SQLite runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 VERSION: Final[str]
@@ -151,7 +151,7 @@ class Connection:
         rows_read_max: int | None = None,
         rows_written_max: int | None = None,
         more: Callable[[Meter, int], int] | None = None,
-        deadline_ms: int | None = None,
+        deadline_ms: float | None = None,
         interrupt: Interrupt | None = None,
         page_rows_max: int = 10_000,
         page_bytes_max: int = 10_485_760,
@@ -176,12 +176,31 @@ class Connection:
         Raises SqliteError.
         """
 
+    def run_many(
+        self,
+        runs: Iterable[tuple[str, Parameters, int, int]],
+        *,
+        each_ms: float,
+        total_ms: float,
+        page_rows_max: int = 10_000,
+        page_bytes_max: int = 10_485_760,
+        pages_max: int = 0,
+    ) -> list[Result | SqliteError | None]:
+        """Runs short statements, each by itself: (sql, params, rows_read_max, rows_written_max).
+
+        Within the open transaction, each in a savepoint; on a `readonly` connection outside of one, within one
+        snapshot. A run may take `each_ms`; those that `total_ms` leaves no time for are not begun: None. Results
+        are whole. What fails stands in the list.
+
+        Raises SqliteError where the snapshot cannot be had, RuntimeError for a writer outside of a transaction.
+        """
+
     def next_page(
         self,
         *,
         rows_read_max: int | None = None,
         more: Callable[[Meter, int], int] | None = None,
-        deadline_ms: int | None = None,
+        deadline_ms: float | None = None,
         interrupt: Interrupt | None = None,
         page_rows_max: int = 10_000,
         page_bytes_max: int = 10_485_760,

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from tovuk_sqlite.database import Databases
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
+from tovuk_sqlite.short import READS, Shorts
 from tovuk_sqlite.store.archive import Archive
 from tovuk_sqlite.store.backups import Backup, Restore, Status
-from tovuk_sqlite.store.base import Database, Engine, Statement
+from tovuk_sqlite.store.base import Database, Engine, NotShort, Statement
 from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
 from tovuk_sqlite.store.usage import FolderUsage
@@ -43,9 +44,12 @@ class GrantingMetering(ScriptedMetering):
         self._ids = itertools.count(1)
         #: The newest lease of each meter.
         self.leases: dict[str, int] = {}
+        #: The meter of each lease.
+        self.meters: dict[int, str] = {}
 
     async def acquire(self, request: wire.AcquireRequest) -> wire.AcquireReply:
         self.leases[request.meter] = next(self._ids)
+        self.meters[self.leases[request.meter]] = request.meter
         return unlimited(self.leases[request.meter])
 
     async def allow(self, request: wire.AllowRequest) -> wire.AllowReply:
@@ -85,6 +89,8 @@ class Node:
     usage: FolderUsage
     databases: Databases
     backups: Backups
+    gates: Gates
+    shorts: Shorts
     archive: Archive
     metering: GrantingMetering
     data_dir: Path
@@ -103,6 +109,34 @@ class Node:
         answer = await self.databases.run(target, "self_hosted", sent, batch=True)
         rows: list[Any] = json.loads(answer)["results"][-1]["rows"]
         return rows
+
+    async def long(self, target: Target, sql: str, params: Any = (), plan: str = "self_hosted") -> Any:
+        """The answer to one statement, the long way."""
+        return json.loads(await self.databases.run(target, plan, [Statement(sql, params)], batch=False))
+
+    async def short(self, target: Target, sql: str, params: Any = (), plan: str = "self_hosted") -> Any:
+        """The answer to one statement that is done at once, or the error, or NotShort."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        send = self.shorts.read if sql.startswith("select") else self.shorts.write
+        send(target, plan, Statement(sql, params), future.set_result)
+        answer = await asyncio.wait_for(future, DONE_WITHIN_S)
+        return json.loads(answer) if isinstance(answer, bytes) else answer
+
+    async def ask(self, target: Target, sql: str, params: Any = ()) -> Any:
+        """The short answer, or else the long one, as the gateway gives it."""
+        answer = await self.short(target, sql, params)
+        return await self.long(target, sql, params) if isinstance(answer, NotShort) else answer
+
+    async def until_metered(self, meter: str, units: int) -> None:
+        """Wait until metering has heard of so many units, of all leases, and no more."""
+        await until(lambda: self.metered(meter) >= units)
+        assert self.metered(meter) == units
+
+    def metered(self, meter: str) -> int:
+        """Units metering has heard of."""
+        return sum(
+            total.seq for lease, total in self.metering.totals().items() if self.metering.meters.get(lease) == meter
+        )
 
     async def backed_up(self, target: Target, plan: str = "self_hosted") -> Backup:
         """A new backup, ready or failed."""
@@ -154,9 +188,11 @@ async def sqlite_node(
     gates = Gates()
     databases = Databases(catalog, files, usage, meters, gates)
     backups = Backups(catalog, files, usage, databases.directory, gates, archive, meters, clock, data_dir)
+    # What is short is so on a slow machine too.
+    shorts = Shorts(databases, catalog, files, usage, meters, gates, replace(READS, each_s=0.2, total_s=1.0))
     await backups.resume()
     try:
-        yield Node(catalog, files, usage, databases, backups, archive, metering, data_dir)
+        yield Node(catalog, files, usage, databases, backups, gates, shorts, archive, metering, data_dir)
     finally:
         await backups.close()
         await databases.close()

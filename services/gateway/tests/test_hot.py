@@ -231,6 +231,112 @@ async def test_both_ways_give_the_same_answers(case: str, ways: tuple[Way, Way],
     assert taken.requests > before or case == "methods and places"
 
 
+@pytest_asyncio.fixture
+async def query_ways(house: Any, served: Any, owner: Any, conftest: Any) -> AsyncIterator[tuple[Way, Way]]:
+    """The fast way and the slow way to a database of their own, each written and read before."""
+    async with (
+        conftest.serving(house.settings(), hot=False) as slow,
+        served.client(owner.token) as one,
+        slow.client(owner.token) as two,
+    ):
+        made = []
+        for client, name in ((one, "FAST"), (two, "SLOW")):
+            await client.post(f"/v1/services/{owner.service_id}/sqlite/databases", json={"name": name})
+            prefix = f"/v1/services/{owner.service_id}/sqlite/{name}/query"
+            for sql in ("create table t(id integer primary key, v)", "insert into t values (1, 'x')", "select 1"):
+                assert (await client.post(prefix, json={"sql": sql})).status_code == 200
+            made.append(Way(client, prefix, {}))
+        yield made[0], made[1]
+
+
+COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < {}) "
+
+# Each case: its steps, each a query string, headers, a body and the status.
+STATEMENTS: dict[str, list[tuple[str, dict[str, str], bytes, int]]] = {
+    "rows": [
+        ("", {}, _json(sql="insert into t(v) values (?)", params=["é"]), 200),
+        ("", {}, _json(sql="select v from t where id = ?", params=[2]), 200),
+        ("", {}, _json(sql="SELECT v FROM t WHERE id = :id", params={":id": 2}), 200),
+        ("", {}, _json(sql="update t set v = ? where id = 2 returning v", params=[{"base64": "AP8="}]), 200),
+        ("", {}, _json(sql="values (?, ?, ?, ?)", params=[None, 1.5, True, {"real": "-inf"}]), 200),
+        ("", {}, _json(sql="delete from t where id > 1"), 200),
+        ("", {}, _json(sql="select count(*) from t"), 200),
+    ],
+    "what fails": [
+        ("", {}, _json(sql="selec 1"), 400),
+        ("", {}, _json(sql="select nowhere from t"), 400),
+        ("", {}, _json(sql="insert into t values (1, 'taken')"), 409),
+        ("", {}, _json(sql="attach 'x' as y"), 403),
+        ("", {}, _json(sql="select ?"), 400),
+        ("", {}, _json(sql="select 1; select 2"), 400),
+        ("", {}, _json(sql=" "), 400),
+        ("", {}, _json(sql="select cast(x'ff' as text)"), 400),
+        ("", {}, _json(sql="select count(*) from t"), 200),
+    ],
+    "bodies": [
+        ("", {}, b"", 400),
+        ("", {}, b"{}", 400),
+        ("", {}, b"[]", 400),
+        ("", {}, b'{"sql":1}', 400),
+        ("", {}, b'{"sql":"select ?","params":7}', 400),
+        ("", {}, b'{"sql":"select ?","params":[9223372036854775808]}', 400),
+        ("", {}, b'{"sql":"select ?","params":[{"base64":"?"}]}', 400),
+        ("", {}, b'{"sql":"select ?","params":[NaN]}', 400),
+        ("", {}, b'{"sql":"select 1","cursor":null}', 200),
+        ("", {}, b'{"sql":"select 1","cursor":7}', 400),
+        ("", {}, b'{"sql":"select 1","cursor":"nonsense"}', 400),
+        ("", {"content-type": "text/plain"}, _json(sql="select 1"), 415),
+        ("", {"content-type": "application/json; charset=utf-8"}, _json(sql="select 1"), 200),
+        ("", {}, _json(sql="select ?", params=["x" * 70_000]), 200),
+        ("", {}, _json(sql="select 1 --" + "x" * 20_000), 200),
+    ],
+    "what is not short": [
+        ("", {}, _json(sql=COUNT.format(5_000) + "insert into t(v) select x from c"), 200),
+        ("", {}, _json(sql="select count(*) from t"), 200),
+        ("", {}, _json(sql="select count(*) from t a, t b where a.id < 20"), 200),
+        ("", {}, _json(sql="select zeroblob(70000)"), 200),
+        ("?estimate=true", {}, _json(sql="select * from t"), 200),
+        ("?estimate=maybe", {}, _json(sql="select * from t"), 400),
+        ("", {}, _json(statements=[{"sql": "insert into t(v) values (1)"}, {"sql": "select count(*) from t"}]), 200),
+        ("", {}, _json(statements=[]), 400),
+        ("", {}, _json(statements=[{"sql": "select 1"}], sql="select 1"), 400),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", STATEMENTS)
+async def test_both_ways_give_the_same_answers_to_statements(
+    case: str, query_ways: tuple[Way, Way], taken: Taken
+) -> None:
+    before = taken.requests
+    for query, headers, body, status in STATEMENTS[case]:
+        given = {"content-type": "application/json", **headers}
+        answers = [await way.ask("POST", query, dict(given), body) for way in query_ways]
+        for answer in answers:
+            answer["content"] = re.sub(r'"durationMs":[\d.]+', "", answer["content"])
+        assert answers[0] == answers[1]
+        assert answers[0]["status"] == status, (body, answers[0])
+    assert taken.requests > before
+
+
+async def test_statements_of_one_connection_are_done_in_order(query_ways: tuple[Way, Way], served: Any) -> None:
+    fast = query_ways[0]
+    token = fast.client.headers["authorization"]
+
+    def request(sql: str, params: list[Any]) -> bytes:
+        body = _json(sql=sql, params=params)
+        return (
+            f"POST {fast.prefix} HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\ncontent-length: {len(body)}\r\n\r\n"
+        ).encode() + body
+
+    sent = b""
+    for index in range(20):
+        sent += request("insert into t(v) values (?)", [index])
+        sent += request("select max(id) from t where v = ?" + " " * (9_000 if index % 5 == 0 else 0), [index])
+    got = await _exchange(served, sent)
+    assert re.findall(rb'"rows":\[\[(\d+)\]\]', got) == [b"%d" % (index + 2) for index in range(20)]
+
+
 async def _exchange(served: Any, *requests: bytes, pause: float = 0.0) -> bytes:
     """Everything the gateway sends for these bytes until it closes or falls silent."""
     reader, writer = await asyncio.open_connection(*served.address)

@@ -1,14 +1,15 @@
 """An engine's file in a temporary folder, and budgets."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlite_node import engine_of
+from sqlite_node import Node, engine_of, sqlite_node
 
+from tovuk_sqlite import writes
 from tovuk_sqlite.store.base import Budget, Engine, Reader, Result, Statement, Writer
 
 
@@ -90,3 +91,11 @@ def file(engine: Engine, tmp_path: Path) -> Iterator[File]:
 @pytest.fixture
 def make_budget() -> Callable[..., Budget]:
     return budget
+
+
+@pytest.fixture
+async def node(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
+    """A process over an empty data folder."""
+    monkeypatch.setattr(writes, "SHORT_WRITE_SECONDS_MAX", 0.2)
+    async with sqlite_node(tmp_path, engine) as node:
+        yield node

@@ -18,14 +18,14 @@ async def test_a_gate_closes_when_all_have_left_and_lets_others_in_afterwards() 
     async def enter(database: str) -> None:
         await gates.enter(database)
         seen.append(f"in {database}")
-        await gates.leave(database)
+        gates.leave(database)
 
     closing = asyncio.create_task(close())
     await asyncio.sleep(0)
     entering = asyncio.create_task(enter("a"))
     await enter("b")
     assert seen == ["in b"]
-    await gates.leave("a")
+    gates.leave("a")
     await asyncio.gather(closing, entering)
     assert seen == ["in b", "closed", "in a"]
 

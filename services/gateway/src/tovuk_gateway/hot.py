@@ -1,20 +1,22 @@
-"""The fast path: plain gets, puts and deletes of one small KV value, answered in the HTTP parser's callbacks.
+"""The fast path: plain gets, puts and deletes of one small KV value, and SQLite statements, in the parser's callbacks.
 
 Hot path: below 12 µs of CPU a request beside uvicorn's transport and the data channel.
 
     bytes → httptools → on_headers_complete: is it plain? ─ yes → on_message_complete: operation → data channel → answer
                                                          └ no → uvicorn's own callbacks → FastAPI
 
-A request is plain when it is a whole HTTP/1.1 keep-alive request for `S/kv/{namespace}/values/{key}` without a query,
-its caller and service are remembered, its body is at most 64 KiB and of known length, and nothing else is in flight on
-its connection. Everything else runs on into FastAPI, on the same connection and in order: while a plain request is in
-flight, uvicorn queues what follows it, as it does behind any other request. Parsing, operations and answers are those
-of `routes.kv_values`, so that both ways say the same.
+A request is plain when it is a whole HTTP/1.1 keep-alive request for `S/kv/{namespace}/values/{key}` or
+`S/sqlite/{database}/query` without a query string, its caller and service are remembered, its body is at most 64 KiB
+and of known length, and nothing else is in flight on its connection. Everything else runs on into FastAPI, on the same
+connection and in order: while a plain request is in flight, uvicorn queues what follows it, as it does behind any other
+request. Parsing, operations and answers are those of `routes.kv_values` and `routes.sqlite_statements`, so that both
+ways say the same. A service may answer that a request is not plain after all: then nothing was done.
 """
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import httptools
@@ -25,16 +27,14 @@ from uvicorn.server import ServerState
 from tovuk_gateway import limits
 from tovuk_gateway.chain import Chain, Metrics, Need, name_request
 from tovuk_gateway.clients.kv import KvClient
+from tovuk_gateway.clients.sqlite import SqliteClient
 from tovuk_gateway.envelope import Answer, Envelope
 from tovuk_gateway.errors import HeaderTooLarge, InvalidPath, InvalidRequest, RequestTimeout
 from tovuk_gateway.paths import decode_segment
-from tovuk_gateway.routes import kv_values
+from tovuk_gateway.routes import kv_values, sqlite_statements
 from tovuk_kit.errors import InternalError, TovukError
 
 _log = logging.getLogger(__name__)
-
-#: The route as metrics name it, on either path.
-ROUTE: Final = "/v1/services/{service}/kv/{namespace}/values/{key}"
 
 _WATCHED: Final = frozenset(
     {
@@ -56,7 +56,13 @@ _WATCHED: Final = frozenset(
 _ONCE: Final = frozenset({b"host", b"transfer-encoding", b"content-length"})
 #: With one of these a request is not plain.
 _NOT_PLAIN: Final = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"})
-_NEEDS: Final = {b"GET": Need.DATA_READ, b"PUT": Need.DATA_WRITE, b"DELETE": Need.DATA_WRITE}
+_NEEDS: Final = {
+    b"GET": Need.DATA_READ,
+    b"PUT": Need.DATA_WRITE,
+    b"DELETE": Need.DATA_WRITE,
+    b"POST": Need.DATA_WRITE,
+}
+_WITH_BODY: Final = frozenset({b"PUT", b"POST"})
 
 #: How long a refused peer may take to stop sending and read its answer.
 _LINGER_SECONDS: Final = 2.0
@@ -119,21 +125,60 @@ _NO_HEAD: Final = _read_head([])
 
 
 class _Place(NamedTuple):
-    """What a caller's path up to the key means, and until when that is believed without a look at the chain."""
+    """What a caller's path means, up to the key, and until when that is believed without a look at the chain."""
 
     account_id: str
     service_id: str
-    namespace: str
+    #: The namespace's or database's name or id.
+    resource: str
+    plan: str
+    route: "_Route"
     until: float
     generation: int
+
+
+class _Route(NamedTuple):
+    """How plain requests of one route are done."""
+
+    #: As metrics name it, on either path.
+    name: str
+    #: The operation, given the request and its body; None for what FastAPI does. Raises TovukError.
+    operation: Callable[["_Plain", bytes], Any]
+    submit: Callable[[Any, Callable[[Any], None]], None]
+    #: The answer to an operation's result; None for what FastAPI does. Raises TovukError.
+    answer: Callable[[Any, Any], Answer | None]
+
+
+def _value_op(plain: "_Plain", body: bytes) -> Any:
+    place = plain.place
+    target = (place.account_id, place.service_id, place.resource, plain.key)
+    if plain.method == b"GET":
+        return kv_values.get_op(*target, plain.if_none_match)
+    if plain.method == b"PUT":
+        return kv_values.put_op(*target, body, plain.if_match, plain.if_none_match)
+    return kv_values.delete_op(*target, plain.if_match)
+
+
+def _statement_op(plain: "_Plain", body: bytes) -> Any:
+    place = plain.place
+    return sqlite_statements.op_of(place.account_id, place.service_id, place.resource, place.plan, body)
+
+
+def _statement_answer(_op: Any, result: Any) -> Answer | None:
+    return sqlite_statements.answer_of(result)
 
 
 class Hot:
     """What the connections of one process share."""
 
-    def __init__(self, chain: Chain, kv: KvClient, envelope: Envelope, metrics: Metrics) -> None:
+    def __init__(self, chain: Chain, kv: KvClient, sqlite: SqliteClient, envelope: Envelope, metrics: Metrics) -> None:
         self.chain = chain
-        self.kv = kv
+        self._values = _Route(
+            "/v1/services/{service}/kv/{namespace}/values/{key}", _value_op, kv.submit, kv_values.answer_of
+        )
+        self._query = _Route(
+            "/v1/services/{service}/sqlite/{database}/query", _statement_op, sqlite.submit, _statement_answer
+        )
         self.envelope = envelope
         self.metrics = metrics
         self.connections: set[HotProtocol] = set()
@@ -149,37 +194,40 @@ class Hot:
         return HotProtocol(self, **given)
 
     def place(self, method: bytes, need: Need, authorization: bytes, prefix: bytes, now: float) -> _Place | None:
-        """Where a path without its last segment leads for this caller, if everything about it is remembered."""
+        """Where a path leads for this caller, a value's without its key, if everything about it is remembered."""
         known = self._places.get((method, authorization, prefix))
         if known is not None and now < known.until and known.generation == self.chain.generation:
             return known
-        place = self._find_place(need, authorization, prefix, now)
+        place = self._find_place(method, need, authorization, prefix, now)
         if place is not None:
             if len(self._places) >= limits.CACHE_ENTRIES_MAX:
                 self._places.clear()
             self._places[method, authorization, prefix] = place
         return place
 
-    def _find_place(self, need: Need, authorization: bytes, prefix: bytes, now: float) -> _Place | None:
+    def _find_place(self, method: bytes, need: Need, authorization: bytes, prefix: bytes, now: float) -> _Place | None:
         parts = prefix.split(b"/")
-        if len(parts) != 7 or parts[:3] != [b"", b"v1", b"services"] or parts[4] != b"kv" or parts[6] != b"values":
+        if len(parts) != 7 or parts[:3] != [b"", b"v1", b"services"]:
+            return None
+        capability, route = ("sqlite", self._query) if method == b"POST" else ("kv", self._values)
+        if (parts[4], parts[6]) != ((b"sqlite", b"query") if method == b"POST" else (b"kv", b"values")):
             return None
         chain = self.chain
         caller = chain.cached_caller(authorization)
         if caller is None or need.scopes.isdisjoint(caller.scopes):
             return None
         try:
-            reference, namespace = decode_segment(parts[3]), decode_segment(parts[5])
+            reference, resource = decode_segment(parts[3]), decode_segment(parts[5])
         except InvalidPath:
             return None
         service = chain.cached_service(caller, reference)
-        if service is None or not service.capabilities.get("kv", False):
+        if service is None or not service.capabilities.get(capability, False):
             return None
         if caller.service_id and caller.service_id != service.id:
             return None
         # A token that ends is looked at each time.
         until = now if caller.expires_at_ms else now + limits.PLACE_SECONDS
-        return _Place(caller.account_id, service.id, namespace, until, chain.generation)
+        return _Place(caller.account_id, service.id, resource, caller.plan, route, until, chain.generation)
 
     def default_block(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """uvicorn's own headers, Date above all, as bytes; uvicorn makes a new list every second."""
@@ -424,18 +472,20 @@ class HotProtocol(HttpToolsProtocol):
         if not self.parser.should_keep_alive() or self._version != "1.1":
             return None
         length = head.length
-        if method == b"PUT":
+        if method in _WITH_BODY:
             if length is None or int(length) > limits.SMALL_BODY_BYTES_MAX or not head.is_json:
                 return None
         elif length is not None and int(length):
             return None
-        prefix, _, raw_key = url.rpartition(b"/")
+        prefix, raw_key = url, None
+        if method != b"POST":
+            prefix, _, raw_key = url.rpartition(b"/")
         began = time.monotonic()
         place = self._hot.place(method, need, head.authorization, prefix, began)
         if place is None:
             return None
         try:
-            key = decode_segment(raw_key)
+            key = decode_segment(raw_key) if raw_key is not None else ""
         except InvalidPath:
             return None
         plain = _Plain()
@@ -473,21 +523,16 @@ class HotProtocol(HttpToolsProtocol):
     def _begin(self) -> None:
         plain = self._plain
         assert plain is not None
+        route = plain.place.route
         try:
-            plain.op = self._operation(plain)
+            plain.op = op = route.operation(plain, self._body)
         except TovukError as error:
             self._answer(self._hot.envelope.error(error, plain.request_id))
             return
-        self._hot.kv.submit(plain.op, self._settle)
-
-    def _operation(self, plain: _Plain) -> Any:
-        account_id, service_id, namespace, _, _ = plain.place
-        target = (account_id, service_id, namespace, plain.key)
-        if plain.method == b"GET":
-            return kv_values.get_op(*target, plain.if_none_match)
-        if plain.method == b"PUT":
-            return kv_values.put_op(*target, self._body, plain.if_match, plain.if_none_match)
-        return kv_values.delete_op(*target, plain.if_match)
+        if op is None:
+            self._go_on(plain)
+        else:
+            route.submit(op, self._settle)
 
     def _settle(self, result: Any) -> None:
         plain = self._plain
@@ -497,14 +542,14 @@ class HotProtocol(HttpToolsProtocol):
             return
         answer: Answer | None
         try:
-            answer = kv_values.answer_of(plain.op, result)
+            answer = plain.place.route.answer(plain.op, result)
         except TovukError as error:
             answer = self._hot.envelope.error(error, plain.request_id)
         except Exception:  # noqa: BLE001 this is where every fault of ours becomes an answer
             _log.exception("an answer could not be written, request %s", plain.request_id)
             answer = self._hot.envelope.error(InternalError(), plain.request_id)
         if answer is None:
-            self._stream(plain)
+            self._go_on(plain)
         else:
             self._answer(answer)
 
@@ -530,7 +575,7 @@ class HotProtocol(HttpToolsProtocol):
         )
         # uvloop's clock is the same one, cached once a tick.
         now = time.monotonic()
-        self._hot.metrics.add(ROUTE, answer.status, now - plain.began)
+        self._hot.metrics.add(plain.place.route.name, answer.status, now - plain.began)
         if not keep_alive:
             self.server_state.total_requests += 1
             self.transport.close()
@@ -540,9 +585,10 @@ class HotProtocol(HttpToolsProtocol):
             self.server_state.total_requests += 1
             self._deadline = now + limits.KEEP_ALIVE_SECONDS
 
-    def _stream(self, plain: _Plain) -> None:
-        """The value is large after all: FastAPI streams it. The parser may be further on, so the cycle is made here."""
+    def _go_on(self, plain: _Plain) -> None:
+        """It is not plain after all, and FastAPI does it. The parser may be further on, so the cycle is made here."""
         self._plain = None
+        body, self._body = self._body, b""
         self._running.response_complete = True
         scope: dict[str, Any] = {
             "type": "http",
@@ -554,7 +600,7 @@ class HotProtocol(HttpToolsProtocol):
             "root_path": self.root_path,
             "headers": plain.headers,
             "state": self.app_state.copy(),
-            "method": "GET",
+            "method": plain.method.decode(),
             "path": plain.url.decode("ascii"),
             "raw_path": plain.url,
             "query_string": b"",
@@ -572,6 +618,7 @@ class HotProtocol(HttpToolsProtocol):
             keep_alive=self._running.keep_alive and not self._draining,
             on_response=self.on_response_complete,
         )
+        cycle.body = bytearray(body)
         cycle.more_body = False
         cycle.message_event.set()
         if self.cycle is self._running:  # type: ignore[comparison-overlap]

@@ -83,7 +83,7 @@ async def wired(settings: Settings) -> AsyncIterator[Gateway]:
             settings.operator_contact,
         )
         health = Health(context)
-        hot = Hot(chain, kv, envelope, metrics)
+        hot = Hot(chain, kv, sqlite, envelope, metrics)
         stack.callback(hot.close)
         front = Front(application(context, health), envelope, metrics)
         yield Gateway(front, hot, chain, health, metrics)

@@ -1,8 +1,9 @@
 """Answers as JSON, and what to do next."""
 
 import re
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,12 +15,21 @@ _COMPARED = re.compile(
 )
 
 
-def single(result: Result, facts: dict[str, Any]) -> bytes:
+class Facts(NamedTuple):
+    """What an answer says of the run as a whole; `began_s` by time.monotonic."""
+
+    rows_read_exact: bool
+    storage_bytes: int
+    began_s: float
+    next_actions: list[str]
+
+
+def single(result: Result, facts: Facts, cursor: str | None = None) -> bytes:
     """The answer to one statement."""
-    return _result(result)[:-1] + b"," + _encode(facts)[1:]
+    return b'{%b,"cursor":%b,%b}' % (_result(result), _encode(cursor), _facts(facts))
 
 
-def batch(results: Sequence[Result], facts: dict[str, Any]) -> bytes:
+def batch(results: Sequence[Result], facts: Facts) -> bytes:
     """The answer to many: each one's result, and totals."""
     totals = {
         "statements": len(results),
@@ -29,7 +39,8 @@ def batch(results: Sequence[Result], facts: dict[str, Any]) -> bytes:
         "fullscanSteps": sum(result.fullscan_steps for result in results),
         "changes": sum(result.changes for result in results),
     }
-    return b'{"results":[' + b",".join(map(_result, results)) + b"]," + _encode({"totals": totals, **facts})[1:]
+    listed = b",".join(b"{%b}" % _result(result) for result in results)
+    return b'{"results":[%b],"totals":%b,%b}' % (listed, _encode(totals), _facts(facts))
 
 
 def estimate(plan: Plan, *, exact: bool) -> bytes:
@@ -59,15 +70,26 @@ def advice(statement: Statement, plan: Plan) -> list[str]:
 
 
 def _result(result: Result) -> bytes:
-    head = _encode(
-        {
-            "rowCount": result.row_count,
-            "rowsRead": result.rows_read,
-            "rowsWritten": result.rows_written,
-            "vmSteps": result.vm_steps,
-            "fullscanSteps": result.fullscan_steps,
-            "changes": result.changes,
-            "lastInsertRowid": result.last_insert_rowid,
-        }
+    return (
+        b'"columns":%b,"rows":%b,"rowCount":%d,"rowsRead":%d,"rowsWritten":%d,"vmSteps":%d,"fullscanSteps":%d'
+        b',"changes":%d,"lastInsertRowid":%d'
+    ) % (
+        _encode(result.columns),
+        result.rows,
+        result.row_count,
+        result.rows_read,
+        result.rows_written,
+        result.vm_steps,
+        result.fullscan_steps,
+        result.changes,
+        result.last_insert_rowid,
     )
-    return b'{"columns":' + _encode(result.columns) + b',"rows":' + result.rows + b"," + head[1:]
+
+
+def _facts(facts: Facts) -> bytes:
+    return b'"rowsReadExact":%b,"storageBytes":%d,"durationMs":%.3f,"nextActions":%b' % (
+        b"true" if facts.rows_read_exact else b"false",
+        facts.storage_bytes,
+        (time.monotonic() - facts.began_s) * 1000,
+        _encode(facts.next_actions),
+    )

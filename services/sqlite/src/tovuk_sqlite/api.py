@@ -3,11 +3,12 @@
 # The wire names its methods.
 # ruff: noqa: N802
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import msgspec
 
+from tovuk.sqlite.v1 import frames
 from tovuk.sqlite.v1 import sqlite_pb2 as wire
 from tovuk.sqlite.v1 import statements as payload
 from tovuk.sqlite.v1.sqlite_pb2_grpc import (
@@ -16,6 +17,8 @@ from tovuk.sqlite.v1.sqlite_pb2_grpc import (
     add_SqliteAdminServicer_to_server,
     add_SqliteDataServicer_to_server,
 )
+from tovuk_kit.errors import TovukError
+from tovuk_kit.exchange import Exchange
 from tovuk_kit.server import Registration
 from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.database import Databases
@@ -23,8 +26,9 @@ from tovuk_sqlite.directory import Target
 from tovuk_sqlite.errors import ParametersInvalid
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.limits import CHUNK_BYTES
+from tovuk_sqlite.short import Shorts
 from tovuk_sqlite.store.backups import Backup, Restore
-from tovuk_sqlite.store.base import Database, Statement
+from tovuk_sqlite.store.base import Database, NotShort, Statement
 
 
 def registrations(
@@ -37,8 +41,19 @@ def registrations(
     )
 
 
+def exchange(shorts: Shorts) -> Exchange[frames.Operation, frames.Answer]:
+    """The data plane's short statements, to be served beside it."""
+    return Exchange(
+        method="/tovuk.sqlite.v1.SqliteData/Exchange",
+        decode=frames.decode_operations,
+        encode=frames.encode,
+        handle=partial(_handle, shorts),
+        failed=_failed,
+    )
+
+
 class SqliteData(SqliteDataServicer):
-    """The data plane."""
+    """The data plane but for `Exchange`, which is not served by grpc.aio."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
@@ -89,6 +104,30 @@ class SqliteAdmin(SqliteAdminServicer):
 
     async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
         return wire.DescribeReply(rows_read_exact=self._rows_read_exact)
+
+
+def _handle(shorts: Shorts, op: frames.Operation, reply: Callable[[frames.Answer], None]) -> None:
+    target = Target(op.account, op.service, op.database)
+    statement = Statement(op.sql, op.params)
+    answer = partial(_answered, op.id, reply)
+    if isinstance(op, frames.Select):
+        shorts.read(target, op.plan, statement, answer)
+    else:
+        shorts.write(target, op.plan, statement, answer)
+
+
+def _answered(operation: int, reply: Callable[[frames.Answer], None], answer: bytes | NotShort | TovukError) -> None:
+    if isinstance(answer, bytes):
+        reply(frames.Done(operation, answer))
+    elif isinstance(answer, NotShort):
+        reply(frames.NotShort(operation))
+    else:
+        reply(_failed(operation, answer))
+
+
+def _failed(operation: int, error: TovukError) -> frames.Failed:
+    retry_after_ms = -1 if error.retry_after_ms is None else error.retry_after_ms
+    return frames.Failed(operation, error.code, error.params, error.outcome.value, retry_after_ms)
 
 
 def _target(target: wire.Target) -> Target:

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 from tovuk_kit.errors import InternalError, Outcome, StoreUnavailable, TovukError
 from tovuk_kit.leases import Meters, UsageSettling
@@ -44,12 +44,12 @@ from tovuk_sqlite.store.base import (
 from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.units import STORE, Units, extend_from_thread
-from tovuk_sqlite.writes import Write, Writes, Written
+from tovuk_sqlite.writes import Ended, LongWrite, Writes, Written
 
 #: How often a write that is set back is tried again before the store is given up.
 _ATTEMPTS_MAX = 50
 #: Steps of a full scan from which on advice is worth a look at the plan.
-_ADVICE_STEPS = 100
+ADVICE_STEPS = 100
 _READS = ("select", "values", "explain", "with", "pragma")
 
 
@@ -63,7 +63,7 @@ class Databases:
         self._usage = usage
         self._meters = meters
         self._loop = asyncio.get_running_loop()
-        self._writes = Writes(files, usage)
+        self.writes = Writes(files, usage)
         self.directory = Directory(catalog)
         #: Commits of each database in this process: what a cursor's pages have in common.
         self._commits: dict[str, int] = {}
@@ -97,8 +97,8 @@ class Databases:
                     database = await self.directory.resolve(target)
                     written = await self._write(database, plan, statements, call, began, batch=batch)
                 finally:
-                    await self._gates.leave(database.id)
-                results, size = written.results, written.storage_bytes
+                    self._gates.leave(database.id)
+                results, size = list(written.results), written.storage_bytes
         except asyncio.CancelledError:
             call.leave()
             raise
@@ -112,7 +112,7 @@ class Databases:
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        await self._writes.close()
+        await self.writes.close()
 
     async def _read(
         self,
@@ -195,14 +195,15 @@ class Databases:
     ) -> Written:
         while True:
             budget = self._budget(plan, read, written, began, batch=batch)
-            write = Write(statements, budget, written, room, call, self._loop.create_future())
-            running = asyncio.ensure_future(self._writes.run(database, write))
+            ended: asyncio.Future[Written] = self._loop.create_future()
+            write = LongWrite(written, room, partial(_settle_future, ended), statements, budget, call)
+            self.writes.submit(database, write)
             try:
-                done = await asyncio.shield(running)
+                done = await asyncio.shield(ended)
             except asyncio.CancelledError:
                 # It may be committing: what it did is to be charged, whoever hears of it.
                 call.leave()
-                self._settle(database, written, read, await asyncio.wait_for(running, None))
+                self.settle(database, written, read, await asyncio.shield(ended))
                 raise
             except Exhausted as exhausted:
                 if exhausted.bound is Bound.FILE_BYTES:
@@ -219,10 +220,11 @@ class Databases:
                     written.spend(written.held)
                 raise
             else:
-                self._settle(database, written, read, done)
+                self.settle(database, written, read, done)
                 return done
 
-    def _settle(self, database: Database, written: Units, read: Units, done: Written) -> None:
+    def settle(self, database: Database, written: Units, read: Units, done: Written) -> None:
+        """A write is durable: charge what it did."""
         self._commits[database.id] = self._commits.get(database.id, 0) + 1
         written.spend(done.rows_written)
         read.count(database, done.rows_read)
@@ -250,6 +252,10 @@ class Databases:
             skip_rows=skip_rows,
         )
 
+    async def advice(self, database: Database, statement: Statement) -> list[str]:
+        """What would avoid the whole scans of a statement that was run."""
+        return answer.advice(statement, await self._plan(database, statement))
+
     async def _plan(self, database: Database, statement: Statement) -> Plan:
         return await self._files.reading(database, lambda reader: reader.plan(statement))
 
@@ -266,22 +272,17 @@ class Databases:
     ) -> bytes:
         actions: list[str] = []
         for statement, result in zip(statements, results, strict=True):
-            if result.fullscan_steps >= _ADVICE_STEPS and len(actions) < 3:
-                actions += answer.advice(statement, await self._plan(database, statement))
-        facts: dict[str, Any] = {
-            "rowsReadExact": self._files.engine.rows_read_exact,
-            "storageBytes": size,
-            "durationMs": round((time.monotonic() - began) * 1000, 3),
-            "nextActions": actions,
-        }
+            if result.fullscan_steps >= ADVICE_STEPS and len(actions) < 3:
+                actions += await self.advice(database, statement)
+        exact = self._files.engine.rows_read_exact
         if batch:
-            return answer.batch(results, facts)
+            return answer.batch(results, answer.Facts(exact, size, began, actions))
         cursor = None
         if results[0].more:
             then = Place(place.rows + results[0].row_count, place.state)
             cursor = encode_cursor(self._catalog.cursor_key, database.id, statements[0], then)
             actions.append("Send the same statement with this cursor for the next page.")
-        return answer.single(results[0], {"cursor": cursor, **facts})
+        return answer.single(results[0], answer.Facts(exact, size, began, actions), cursor)
 
     @staticmethod
     def _check(statements: Sequence[Statement]) -> None:
@@ -290,6 +291,15 @@ class Databases:
         for index, statement in enumerate(statements):
             if len(statement.sql.encode()) > STATEMENT_BYTES_MAX:
                 raise StatementTooLong(statement=index, limit_bytes=STATEMENT_BYTES_MAX)
+
+
+def _settle_future(ended: "asyncio.Future[Written]", _: LongWrite, answer: Ended) -> None:
+    if ended.done():
+        return
+    if isinstance(answer, Written):
+        ended.set_result(answer)
+    else:
+        ended.set_exception(answer)
 
 
 def _refused(units: Units) -> TovukError:

@@ -22,6 +22,11 @@ class Directory:
         self._catalog = catalog
         self._known: dict[tuple[str, str], Database] = {}
 
+    def known(self, target: Target) -> Database | None:
+        """The database that is meant, if it is remembered."""
+        database = self._known.get((target.service_id, target.ref))
+        return database if database is not None and database.account_id == target.account_id else None
+
     async def resolve(self, target: Target) -> Database:
         """The database that is meant; raises DatabaseNotFound, the same for absent and foreign ones."""
         place = (target.service_id, target.ref)

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from tovuk_sqlite.crew import Crew
@@ -18,17 +19,22 @@ T = TypeVar("T")
 class _Open:
     """One generation's connections. A lane of the crew has each of them to itself."""
 
-    __slots__ = ("path", "readers", "running", "writer")
+    __slots__ = ("at_once", "opening", "path", "readers", "running", "writer")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.readers: list[Reader] = []
+        #: The event loop's own; opened on a thread, by one that has the lock.
+        self.at_once: Reader | None = None
+        self.opening = Lock()
         self.writer: Writer | None = None
         self.running = 0
 
     def close(self) -> None:
         for reader in self.readers:
             reader.close()
+        if self.at_once is not None:
+            self.at_once.close()
         if self.writer is not None:
             self.writer.checkpoint()
             self.writer.close()
@@ -57,8 +63,20 @@ class Files:
                 return job(reader)
             finally:
                 file.readers.append(reader)
+                with file.opening:
+                    if file.at_once is None:
+                        file.at_once = self.engine.open_reader(file.path)
 
         return await self._run(database, "read", READS_CONCURRENT_MAX, work)
+
+    def reading_at_once(self, database: Database, job: Callable[[Reader], T]) -> T | None:
+        """Run a job that ends at once on the loop's thread; None where `reading` has not opened the file before."""
+        key = (database.id, database.generation)
+        file = self._open.get(key)
+        if file is None or file.at_once is None:
+            return None
+        self._open.move_to_end(key)
+        return job(file.at_once)
 
     async def writing(self, database: Database, job: Callable[[Writer], T]) -> T:
         """Run a job with the writer of the file, alone."""

@@ -16,6 +16,7 @@ class Gates:
         self._inside: Counter[str] = Counter()
         self._closed: set[str] = set()
         self._changed = asyncio.Condition()
+        self._waking: set[asyncio.Task[None]] = set()
 
     async def enter(self, database_id: str) -> None:
         """Pass. Only afterwards is it certain which generation is written. Raises DatabaseBusy."""
@@ -27,14 +28,26 @@ class Gates:
                 raise DatabaseBusy(retry_after_ms=1_000) from None
         self._inside[database_id] += 1
 
-    async def leave(self, database_id: str) -> None:
+    def enter_at_once(self, database_id: str) -> bool:
+        """Pass, if the gate is open."""
+        if database_id in self._closed:
+            return False
+        self._inside[database_id] += 1
+        return True
+
+    def leave(self, database_id: str) -> None:
         """The write has ended."""
         self._inside[database_id] -= 1
         if not self._inside[database_id]:
             del self._inside[database_id]
         if database_id in self._closed:
-            async with self._changed:
-                self._changed.notify_all()
+            task = asyncio.get_running_loop().create_task(self._wake())
+            self._waking.add(task)
+            task.add_done_callback(self._waking.discard)
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     @asynccontextmanager
     async def closed(self, database_id: str) -> AsyncIterator[None]:

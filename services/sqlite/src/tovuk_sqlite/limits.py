@@ -39,6 +39,22 @@ CALLS_WAITING_MAX: Final = 1_000
 #: Writes that one commit may make durable, and the time after which it is made.
 GROUP_WRITES_MAX: Final = 64
 GROUP_SECONDS_MAX: Final = 0.02
+#: What is done at once, of one statement: its text, rows of its answer, bytes of their JSON, rows it reads and writes.
+SHORT_SQL_CHARACTERS_MAX: Final = 8_192
+SHORT_ENTRIES_MAX: Final = 1_000
+SHORT_BYTES_MAX: Final = 64 * 1024
+SHORT_READ_ENTRIES_MAX: Final = 1_000
+SHORT_WRITTEN_ENTRIES_MAX: Final = 100
+#: The time of one that reads, and of all that one turn of the event loop runs of one database: others wait meanwhile.
+SHORT_READ_SECONDS_MAX: Final = 0.001
+SHORT_READS_SECONDS_MAX: Final = 0.002
+#: The time of one that writes: those of its group wait meanwhile.
+SHORT_WRITE_SECONDS_MAX: Final = 0.005
+#: Seconds an account may lose of a second with statements that turned out not to be short; and how long one is known.
+SHORT_LOST_SECONDS_MAX: Final = 0.01
+NOT_SHORT_SECONDS: Final = 10
+#: Statements about which something is known.
+STATEMENT_CACHE_ENTRIES_MAX: Final = 20_000
 #: Files that are open at once; the one used longest ago is closed for the next.
 OPEN_ENTRIES_MAX: Final = 128
 #: Databases the cache of lookups holds.

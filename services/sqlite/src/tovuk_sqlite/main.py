@@ -11,7 +11,7 @@ from tovuk_kit.metering import MeteredProcess
 from tovuk_kit.notices import Notices
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
-from tovuk_sqlite.api import registrations
+from tovuk_sqlite.api import exchange, registrations
 from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.clients.control import ControlRegistry
 from tovuk_sqlite.crew import Crew
@@ -20,6 +20,7 @@ from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.settings import Settings
+from tovuk_sqlite.short import Shorts
 from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
@@ -99,7 +100,8 @@ async def _serve(settings: Settings) -> None:
     await backups.resume()
     upkeep.start()
     services = registrations(databases, lifecycle, backups, rows_read_exact=engine.rows_read_exact)
-    await serve(settings=settings, services=services, ready=ready, stop=stop)
+    shorts = Shorts(databases, catalog, files, usage, metered.meters, gates)
+    await serve(settings=settings, services=services, exchange=exchange(shorts), ready=ready, stop=stop)
 
 
 def main() -> None:

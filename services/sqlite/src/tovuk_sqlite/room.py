@@ -31,16 +31,29 @@ class Room:
 
     async def begin(self) -> None:
         """Hold some room, all that is left where that is little. Raises what Meters.make_room raises but refusals."""
-        account_id = self._database.account_id
-        if self._usage.allowance(account_id) < UNLIMITED // 2 and self._free() < self._wanted:
+        if self._is_bound and self._free() < self._wanted:
             await self._ask()
-        free = self._free()
-        if free > UNLIMITED // 2:
+        self._hold()
+
+    @property
+    def _is_bound(self) -> bool:
+        return self._usage.allowance(self._database.account_id) < UNLIMITED // 2
+
+    def _hold(self) -> None:
+        if not self._is_bound:
             self.bytes = self.file_bytes_max
             return
+        free = self._free()
         self.bytes = max(0, min(free, max(self._wanted, free // 4), self.file_bytes_max))
         self._held = self.bytes
-        self._usage.held[account_id] += self._held
+        self._usage.held[self._database.account_id] += self._held
+
+    def begin_at_once(self) -> bool:
+        """Hold some room, if what a common write needs is there without asking anyone."""
+        if self._is_bound and self._free() < self._wanted:
+            return False
+        self._hold()
+        return True
 
     async def hold(self, size: int) -> None:
         """Hold exactly what a file of so many bytes needs in this one's place.

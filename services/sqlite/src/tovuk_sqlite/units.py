@@ -54,6 +54,14 @@ class Units:
             self.give_back()
             self._keep(await self._meters.acquire(STORE, self._account_id, self._meter, least), least)
 
+    def begin_at_once(self, units: int) -> bool:
+        """Reserve so many, if they are in hand."""
+        lease = self._meters.take(STORE, self._account_id, self._meter, units)
+        if lease is None:
+            return False
+        self._keep(lease, units)
+        return True
+
     async def extend(self, used: int) -> int:
         """Reserve more than `used` in all; how many came. 0, with `refusal`, when none is left with anyone."""
         before = self.held

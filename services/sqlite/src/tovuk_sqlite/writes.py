@@ -1,44 +1,56 @@
 """Writes of one database: those that wait while a commit runs form the next one.
 
 Each is all or nothing by itself; one that fails sinks no other. They are answered when the commit is durable.
+
+Hot path: short writes that follow one another are one call of the engine, below 12 µs of CPU each beside it.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import Any
 
 from tovuk_kit.errors import InternalError, StoreUnavailable, TovukError
 from tovuk_sqlite.calls import Call
 from tovuk_sqlite.files import Files
-from tovuk_sqlite.limits import GROUP_SECONDS_MAX, GROUP_WRITES_MAX
+from tovuk_sqlite.limits import (
+    GROUP_SECONDS_MAX,
+    GROUP_WRITES_MAX,
+    SHORT_BYTES_MAX,
+    SHORT_ENTRIES_MAX,
+    SHORT_WRITE_SECONDS_MAX,
+)
 from tovuk_sqlite.room import Room
-from tovuk_sqlite.store.base import Budget, Charge, Database, Exhausted, Fenced, Result, Statement, Writer
+from tovuk_sqlite.store.base import (
+    Budget,
+    Charge,
+    Database,
+    Exhausted,
+    Failed,
+    Fenced,
+    NotShort,
+    Result,
+    Short,
+    ShortBounds,
+    Statement,
+    Writer,
+)
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.units import Units
 
-
-@dataclass(slots=True, eq=False)
-class Write:
-    """One write on its way."""
-
-    statements: Sequence[Statement]
-    budget: Budget
-    units: Units
-    room: Room
-    call: Call
-    done: "asyncio.Future[Written]"
-    #: Rows its last run read, however it ended.
-    rows_read: int = 0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Written:
-    """What a write did, durably."""
+    """What a write did, durably, and the bytes of its file then."""
 
-    results: list[Result]
-    storage_bytes: int
+    results: Sequence[Result]
+    storage_bytes: int = 0
 
     @property
     def rows_written(self) -> int:
@@ -51,17 +63,48 @@ class Written:
         return sum(result.rows_read for result in self.results)
 
 
+#: What a write did; or why it did nothing: TovukError, Exhausted, NotShort, Fenced.
+Ended = Written | Exception
+
+
+@dataclass(slots=True, eq=False)
+class Write:
+    """One write on its way; `answer` is called with it exactly once, on the loop."""
+
+    units: Units
+    room: Room
+    answer: Callable[[Any, Ended], None]
+    #: Rows its last run read, however it ended.
+    rows_read: int = field(default=0, init=False)
+
+
+@dataclass(slots=True, eq=False)
+class LongWrite(Write):
+    """Any number of statements, under a budget, until its caller leaves."""
+
+    statements: Sequence[Statement]
+    budget: Budget
+    call: Call
+
+
+@dataclass(slots=True, eq=False)
+class ShortWrite(Write):
+    """One statement that is done at once, or not."""
+
+    short: Short
+
+
 @dataclass(slots=True)
 class _Group:
     """What one transaction did."""
 
-    answers: list[tuple[Write, Written | BaseException]] = field(default_factory=list)
+    answers: list[tuple[Write, Ended]] = field(default_factory=list)
     totals: dict[Charge, int] = field(default_factory=dict)
     storage_bytes: int = 0
 
 
 class _Broken(Exception):
-    """The transaction was ended by one of its writes, or failed as a whole."""
+    """The transaction was ended by one of its writes, or failed as a whole; nothing of it was done."""
 
 
 class Writes:
@@ -74,8 +117,8 @@ class Writes:
         self._waiting: dict[Database, deque[Write]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, database: Database, write: Write) -> Written:
-        """The write's effect, durable. Raises what it does wrong, Exhausted, Fenced."""
+    def submit(self, database: Database, write: Write) -> None:
+        """Make the write durable with others, and answer it."""
         waiting = self._waiting.get(database)
         if waiting is None:
             self._waiting[database] = deque((write,))
@@ -84,7 +127,6 @@ class Writes:
             task.add_done_callback(self._tasks.discard)
         else:
             waiting.append(write)
-        return await write.done
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -95,113 +137,158 @@ class Writes:
         waiting = self._waiting[database]
         while waiting:
             try:
-                group = await self._files.writing(database, lambda writer: self._commit(writer, waiting))
+                group = await self._files.writing(database, lambda writer: self._commit(database, writer, waiting))
             except Exception as error:  # noqa: BLE001  # whoever waits gets an answer
+                # No thread, no file: nothing of theirs was begun.
                 told = error if isinstance(error, TovukError) else InternalError()
-                for write in waiting:
-                    _settle(write, told)
+                untouched = list(waiting)
                 waiting.clear()
+                for write in untouched:
+                    _answer(write, told)
                 break
             self._usage.add_written(database, group.totals)
             self._usage.resize(database, group.storage_bytes)
-            for write, answer in group.answers:
-                _settle(write, answer)
+            for write, ended in group.answers:
+                if isinstance(ended, Written):
+                    ended.storage_bytes = group.storage_bytes
+                _answer(write, ended)
         del self._waiting[database]
 
     # On a thread.
 
-    def _commit(self, writer: Writer, waiting: "deque[Write]") -> _Group:
+    def _commit(self, database: Database, writer: Writer, waiting: "deque[Write]") -> _Group:
         writes: list[Write] = []
         # The loop only appends.
         while waiting and len(writes) < GROUP_WRITES_MAX:
             writes.append(waiting.popleft())
+        group = _Group()
         try:
-            return self._together(writer, writes)
+            late = self._together(writer, writes, group)
         except _Broken:
-            return self._apart(writer, writes)
+            late = []
+            group = self._apart(writer, writes)
+        except Exception as error:  # noqa: BLE001  # whoever was taken gets an answer
+            group.answers = [(write, _told(error)) for write in writes]
+            late = []
+        waiting.extendleft(reversed(late))
+        try:
+            group.storage_bytes = writer.storage_bytes()
+        except TovukError:
+            # What is durable is told all the same; the size follows with the next write.
+            group.storage_bytes = self._usage.size(database)
+        return group
 
     def _apart(self, writer: Writer, writes: list[Write]) -> _Group:
         """Each in a transaction of its own."""
-        whole = _Group(storage_bytes=writer.storage_bytes())
+        whole = _Group()
         for write in writes:
+            one = _Group()
             try:
-                one = self._together(writer, [write], alone=True)
+                self._together(writer, [write], one)
             except Exception as error:  # noqa: BLE001  # a write's exception is its answer
-                whole.answers.append((write, error))
+                whole.answers.append((write, _told(error)))
             else:
                 whole.answers += one.answers
                 whole.totals |= one.totals
-                whole.storage_bytes = one.storage_bytes
         return whole
 
-    def _together(self, writer: Writer, writes: list[Write], *, alone: bool = False) -> _Group:
-        group = _Group()
+    def _together(self, writer: Writer, writes: list[Write], group: _Group) -> list[Write]:
+        """One transaction; the writes for which there was no time any more. Raises _Broken, and what befalls all."""
         charges: list[Charge] = []
         room = writer.storage_bytes()
         end = time.monotonic() + GROUP_SECONDS_MAX
         late: list[Write] = []
+        index = 0
         try:
             writer.begin()
-            for write in writes:
-                if late or (group.answers and time.monotonic() > end):
-                    late.append(write)
-                    continue
-                room += write.room.bytes
-                answer = self._run(writer, write, room)
-                group.answers.append((write, answer))
-                if isinstance(answer, Written):
-                    charges += write.units.charges(self._usage.name, answer.rows_written)
-                elif not writer.in_transaction:
-                    if not alone:
+            while index < len(writes) and not late:
+                if group.answers and time.monotonic() > end:
+                    break
+                write = writes[index]
+                if isinstance(write, LongWrite):
+                    room += write.room.bytes
+                    ended: list[tuple[Write, Ended]] = [(write, self._long(writer, write, room))]
+                else:
+                    shorts = [one for one in takewhile(_is_short, writes[index:]) if isinstance(one, ShortWrite)]
+                    room += sum(one.room.bytes for one in shorts)
+                    ended, late = self._shorts(writer, shorts, room, max(0.0, end - time.monotonic()))
+                index += len(ended)
+                for one, answer in ended:
+                    group.answers.append((one, answer))
+                    if isinstance(answer, Written):
+                        charges += one.units.charges(self._usage.name, answer.rows_written)
+                if not writer.in_transaction:
+                    if len(writes) > 1:
                         raise _Broken
-                    group.storage_bytes = writer.storage_bytes()
-                    return group
+                    return []
             group.totals = writer.charge(_merged(charges))
             with self._usage.fence_of_commits.passing({charge.epoch for charge in charges}):
                 writer.commit()
         except Exception as error:
             writer.roll_back()
-            if alone or isinstance(error, StoreUnavailable):
+            group.answers.clear()
+            group.totals.clear()
+            if len(writes) == 1 or isinstance(error, _Broken | StoreUnavailable):
                 raise
             raise _Broken from error
-        group.storage_bytes = writer.storage_bytes()
-        for write in late:
-            try:
-                rest = self._together(writer, [write], alone=True)
-            except Exception as error:  # noqa: BLE001  # a write's exception is its answer
-                group.answers.append((write, error))
-            else:
-                group.answers += rest.answers
-                group.totals |= rest.totals
-                group.storage_bytes = rest.storage_bytes
-        return group
+        return writes[index:]
 
     @staticmethod
-    def _run(writer: Writer, write: Write, file_bytes: int) -> "Written | BaseException":
+    def _long(writer: Writer, write: LongWrite, file_bytes: int) -> Ended:
         try:
             with write.call.on(writer):
                 budget = replace(write.budget, file_bytes=min(file_bytes, write.room.file_bytes_max))
                 try:
-                    return Written(writer.run(write.statements, budget), writer.storage_bytes())
+                    return Written(writer.run(write.statements, budget))
                 finally:
                     write.rows_read = writer.rows_read
-        except (TovukError, Exhausted, Fenced) as error:
+        except (TovukError, Exhausted) as error:
             return error
+
+    @staticmethod
+    def _shorts(
+        writer: Writer, writes: Sequence[ShortWrite], file_bytes: int, total_s: float
+    ) -> tuple[list[tuple[Write, Ended]], list[Write]]:
+        """How they ended, and those that were not begun."""
+        bounds = ShortBounds(
+            each_s=SHORT_WRITE_SECONDS_MAX,
+            total_s=total_s,
+            result_rows=SHORT_ENTRIES_MAX,
+            result_bytes=SHORT_BYTES_MAX,
+            file_bytes=min(file_bytes, writes[0].room.file_bytes_max),
+        )
+        done: list[tuple[Write, Ended]] = []
+        late: list[Write] = []
+        for write, ended in zip(writes, writer.run_short([write.short for write in writes], bounds), strict=True):
+            if isinstance(ended, NotShort) and not ended.begun:
+                late.append(write)
+            elif isinstance(ended, Failed):
+                write.rows_read = ended.rows_read
+                done.append((write, ended.error))
+            else:
+                done.append((write, Written((ended,)) if isinstance(ended, Result) else ended))
+        return done, late
+
+
+def _is_short(write: Write) -> bool:
+    return isinstance(write, ShortWrite)
+
+
+def _answer(write: Write, ended: Ended) -> None:
+    try:
+        write.answer(write, ended)
+    except Exception:  # noqa: BLE001  # the others' answers come after it
+        _log.exception("an answer could not be given")
+
+
+def _told(error: Exception) -> Exception:
+    return error if isinstance(error, TovukError | Exhausted | Fenced) else InternalError()
 
 
 def _merged(charges: Sequence[Charge]) -> list[Charge]:
     """One charge a lease."""
     sums: dict[tuple[str, int, int], int] = {}
-    for charge in charges:
-        key = (charge.store, charge.epoch, charge.lease_id)
-        sums[key] = sums.get(key, 0) + charge.units
+    for store, epoch, lease_id, units in charges:
+        key = (store, epoch, lease_id)
+        sums[key] = sums.get(key, 0) + units
     return [Charge(*key, units) for key, units in sums.items()]
-
-
-def _settle(write: Write, answer: Written | BaseException) -> None:
-    if write.done.done():
-        return
-    if isinstance(answer, Written):
-        write.done.set_result(answer)
-    else:
-        write.done.set_exception(answer)

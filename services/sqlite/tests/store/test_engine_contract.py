@@ -5,13 +5,25 @@ import json
 import random
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tovuk_kit.errors import StoreUnavailable, TovukError
-from tovuk_sqlite.store.base import Bound, Charge, Engine, Exhausted, NotARead, Statement
+from tovuk_sqlite.store.base import (
+    Bound,
+    Charge,
+    Engine,
+    Exhausted,
+    NotARead,
+    NotShort,
+    Result,
+    Short,
+    ShortBounds,
+    Statement,
+)
 
 COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < ?) "
 ENDLESS = "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c"
@@ -485,3 +497,88 @@ def test_a_file_that_is_not_whole_has_problems(engine: Engine, file: Any, tmp_pa
     for damaged in (whole[: len(whole) // 2], whole[:12288] + b"\xff" * 4096 + whole[16384:], b"no database" * 999):
         (tmp_path / "copy").write_bytes(damaged)
         assert engine.problems(tmp_path / "copy") != []
+
+
+SHORT = ShortBounds(each_s=5.0, total_s=10.0, result_rows=100, result_bytes=10_000, file_bytes=2**30)
+
+
+def short(sql: str, params: Any = (), rows_read: int = 1_000, rows_written: int = 1_000) -> Short:
+    return Short(sql, params, rows_read, rows_written)
+
+
+def test_short_reads_answer_each_for_itself(tables: Any) -> None:
+    found, failed, denied = tables.reader.run_short(
+        [
+            short("select b from t where a = ?", (1,)),
+            short("select abs(-9223372036854775808)"),
+            short("insert into t values (3, 'z')"),
+        ],
+        SHORT,
+    )
+    assert (found.rows, found.row_count, found.rows_read) == (b'[["x"]]', 1, 1)
+    assert failed.error.code == "sqlite_statement_failed"
+    assert isinstance(denied.error, NotARead)
+    assert tables.rows("select count(*) from t") == b"[[2]]"
+
+
+def test_short_reads_see_what_is_committed_before(tables: Any) -> None:
+    for expected in (3, 4):
+        tables.write("insert into t(b) values ('z')")
+        (result,) = tables.reader.run_short([short("select count(*) from t")], SHORT)
+        assert result.rows == b"[[%d]]" % expected
+
+
+def test_short_writes_undo_themselves_alone_and_are_durable_together(tables: Any) -> None:
+    writer = tables.writer
+    writer.begin()
+    first, taken, third = writer.run_short(
+        [
+            short("insert into t values (?, ?)", (3, "c")),
+            short("insert into t values (?, ?), (1, 'taken')", (4, "d")),
+            short("update t set b = 'e' where a = 3"),
+        ],
+        SHORT,
+    )
+    writer.commit()
+    assert (first.rows_written, first.last_insert_rowid, third.changes) == (1, 3, 1)
+    assert taken.error.params["constraint"] == "primary_key"
+    assert tables.rows("select * from t where a > 2") == b'[[3,"e"]]'
+
+
+@pytest.mark.parametrize(
+    ("run", "bounds"),
+    [
+        (short(ENDLESS, rows_read=10**9), replace(SHORT, each_s=0.02)),
+        (short("select b from t"), replace(SHORT, result_rows=1)),
+        (short("select zeroblob(9000), b from t"), SHORT),
+        (short("select count(*) from t a, t b", rows_read=1), SHORT),
+        (short("insert into t select a + 10, b from t", rows_written=1), SHORT),
+    ],
+)
+def test_what_exceeds_its_bounds_is_not_short_and_does_nothing(tables: Any, run: Short, bounds: ShortBounds) -> None:
+    writer = tables.writer
+    writer.begin()
+    (ended,) = writer.run_short([run], bounds)
+    writer.commit()
+    assert isinstance(ended, NotShort) and ended.begun
+    assert tables.rows("select count(*) from t") == b"[[2]]"
+
+
+def test_runs_are_not_begun_when_the_time_of_all_is_over(tables: Any) -> None:
+    long = short(ENDLESS, rows_read=10**9)
+    bounds = replace(SHORT, each_s=0.02, total_s=0.01)
+    first, second = tables.reader.run_short([long, short("select 1")], bounds)
+    assert (first.begun, second.begun) == (True, False)
+    first, second = tables.reader.run_short([short("select 1"), short("select 2")], SHORT)
+    assert isinstance(first, Result) and isinstance(second, Result)
+
+
+def test_a_short_write_stays_within_the_files_room(tables: Any) -> None:
+    writer = tables.writer
+    room = writer.storage_bytes() + 10 * 4096
+    writer.begin()
+    (full,) = writer.run_short([short("insert into t values (3, zeroblob(1000000))")], replace(SHORT, file_bytes=room))
+    writer.roll_back()
+    assert isinstance(full.error, Exhausted) and full.error.bound is Bound.FILE_BYTES
+    assert writer.storage_bytes() <= room
+    assert tables.rows("select count(*) from t") == b"[[2]]"

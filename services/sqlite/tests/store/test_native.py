@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from tovuk_kit.errors import TovukError
-from tovuk_sqlite.store.base import Bound, Exhausted, Statement
+from tovuk_sqlite.store.base import Bound, Exhausted, Result, Short, ShortBounds, Statement
 
 COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < ?) "
 
@@ -66,6 +66,18 @@ def test_a_statement_cannot_end_the_transaction_it_shares_with_others(file: Any,
     assert file.writer.in_transaction
     file.writer.commit()
     assert file.rows("select count(*) from t") == b"[[2]]"
+
+
+def test_a_write_without_room_leaves_the_others_of_its_transaction(file: Any) -> None:
+    file.write("create table t(a)")
+    writer = file.writer
+    bounds = ShortBounds(5.0, 10.0, 100, 10_000, writer.storage_bytes() + 10 * 4096)
+    writer.begin()
+    sql = "insert into t values (zeroblob(?))"
+    full, fits = writer.run_short([Short(sql, (1_000_000,), 10, 10), Short(sql, (100,), 10, 10)], bounds)
+    writer.commit()
+    assert isinstance(full.error, Exhausted) and isinstance(fits, Result)
+    assert file.rows("select length(a) from t") == b"[[100]]"
 
 
 def test_the_other_library_opens_none_of_its_files(file: Any, tmp_path: Path) -> None:

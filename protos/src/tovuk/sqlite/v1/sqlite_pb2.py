@@ -22,51 +22,52 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from tovuk.common.v1 import common_pb2 as tovuk_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctovuk/sqlite/v1/sqlite.proto\x12\x0ftovuk.sqlite.v1\"B\n\x06Target\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x10\n\x08\x64\x61tabase\x18\x03 \x01(\t\"O\n\x08\x44\x61tabase\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nservice_id\x18\x03 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x04 \x01(\x03\"\x88\x01\n\nRunRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\x12\n\nstatements\x18\x03 \x01(\x0c\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x08\x12\x10\n\x08\x65stimate\x18\x05 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x06 \x01(\t\"\x19\n\x08RunReply\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"M\n\x15\x43reateDatabaseRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"@\n\x15\x44\x65leteDatabaseRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\"!\n\x13\x44\x65leteDatabaseReply\x12\n\n\x02id\x18\x01 \x01(\t\"*\n\x14ListDatabasesRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\"B\n\x12ListDatabasesReply\x12,\n\tdatabases\x18\x01 \x03(\x0b\x32\x19.tovuk.sqlite.v1.Database\"L\n\x13\x43reateBackupRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\x12\x0c\n\x04plan\x18\x02 \x01(\t\"\xa9\x01\n\x06\x42\x61\x63kup\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61tabase_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\t\"=\n\x12ListBackupsRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\"m\n\x10ListBackupsReply\x12(\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32\x17.tovuk.sqlite.v1.Backup\x12/\n\x08restores\x18\x02 \x03(\x0b\x32\x1d.tovuk.sqlite.v1.RestoreState\"Z\n\x0eRestoreRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\x11\n\tbackup_id\x18\x03 \x01(\t\"\xa8\x01\n\x0cRestoreState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61tabase_id\x18\x02 \x01(\t\x12\x11\n\tbackup_id\x18\x03 \x01(\t\x12\x18\n\x10safety_backup_id\x18\x04 \x01(\t\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x07 \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x08 \x01(\x03\"\x11\n\x0f\x44\x65scribeRequest\"(\n\rDescribeReply\x12\x17\n\x0frows_read_exact\x18\x01 \x01(\x08\x32M\n\nSqliteData\x12?\n\x03Run\x12\x1b.tovuk.sqlite.v1.RunRequest\x1a\x19.tovuk.sqlite.v1.RunReply0\x01\x32\xde\x04\n\x0bSqliteAdmin\x12S\n\x0e\x43reateDatabase\x12&.tovuk.sqlite.v1.CreateDatabaseRequest\x1a\x19.tovuk.sqlite.v1.Database\x12^\n\x0e\x44\x65leteDatabase\x12&.tovuk.sqlite.v1.DeleteDatabaseRequest\x1a$.tovuk.sqlite.v1.DeleteDatabaseReply\x12[\n\rListDatabases\x12%.tovuk.sqlite.v1.ListDatabasesRequest\x1a#.tovuk.sqlite.v1.ListDatabasesReply\x12M\n\x0c\x43reateBackup\x12$.tovuk.sqlite.v1.CreateBackupRequest\x1a\x17.tovuk.sqlite.v1.Backup\x12U\n\x0bListBackups\x12#.tovuk.sqlite.v1.ListBackupsRequest\x1a!.tovuk.sqlite.v1.ListBackupsReply\x12I\n\x07Restore\x12\x1f.tovuk.sqlite.v1.RestoreRequest\x1a\x1d.tovuk.sqlite.v1.RestoreState\x12L\n\x08\x44\x65scribe\x12 .tovuk.sqlite.v1.DescribeRequest\x1a\x1e.tovuk.sqlite.v1.DescribeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctovuk/sqlite/v1/sqlite.proto\x12\x0ftovuk.sqlite.v1\x1a\x1ctovuk/common/v1/common.proto\"B\n\x06Target\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x10\n\x08\x64\x61tabase\x18\x03 \x01(\t\"O\n\x08\x44\x61tabase\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nservice_id\x18\x03 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x04 \x01(\x03\"\x88\x01\n\nRunRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\x12\n\nstatements\x18\x03 \x01(\x0c\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x08\x12\x10\n\x08\x65stimate\x18\x05 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x06 \x01(\t\"\x19\n\x08RunReply\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"M\n\x15\x43reateDatabaseRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"@\n\x15\x44\x65leteDatabaseRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\"!\n\x13\x44\x65leteDatabaseReply\x12\n\n\x02id\x18\x01 \x01(\t\"*\n\x14ListDatabasesRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\"B\n\x12ListDatabasesReply\x12,\n\tdatabases\x18\x01 \x03(\x0b\x32\x19.tovuk.sqlite.v1.Database\"L\n\x13\x43reateBackupRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\x12\x0c\n\x04plan\x18\x02 \x01(\t\"\xa9\x01\n\x06\x42\x61\x63kup\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61tabase_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\t\"=\n\x12ListBackupsRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\"m\n\x10ListBackupsReply\x12(\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32\x17.tovuk.sqlite.v1.Backup\x12/\n\x08restores\x18\x02 \x03(\x0b\x32\x1d.tovuk.sqlite.v1.RestoreState\"Z\n\x0eRestoreRequest\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.tovuk.sqlite.v1.Target\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\x11\n\tbackup_id\x18\x03 \x01(\t\"\xa8\x01\n\x0cRestoreState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61tabase_id\x18\x02 \x01(\t\x12\x11\n\tbackup_id\x18\x03 \x01(\t\x12\x18\n\x10safety_backup_id\x18\x04 \x01(\t\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x07 \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x08 \x01(\x03\"\x11\n\x0f\x44\x65scribeRequest\"(\n\rDescribeReply\x12\x17\n\x0frows_read_exact\x18\x01 \x01(\x08\x32\x8d\x01\n\nSqliteData\x12>\n\x08\x45xchange\x12\x16.tovuk.common.v1.Frame\x1a\x16.tovuk.common.v1.Frame(\x01\x30\x01\x12?\n\x03Run\x12\x1b.tovuk.sqlite.v1.RunRequest\x1a\x19.tovuk.sqlite.v1.RunReply0\x01\x32\xde\x04\n\x0bSqliteAdmin\x12S\n\x0e\x43reateDatabase\x12&.tovuk.sqlite.v1.CreateDatabaseRequest\x1a\x19.tovuk.sqlite.v1.Database\x12^\n\x0e\x44\x65leteDatabase\x12&.tovuk.sqlite.v1.DeleteDatabaseRequest\x1a$.tovuk.sqlite.v1.DeleteDatabaseReply\x12[\n\rListDatabases\x12%.tovuk.sqlite.v1.ListDatabasesRequest\x1a#.tovuk.sqlite.v1.ListDatabasesReply\x12M\n\x0c\x43reateBackup\x12$.tovuk.sqlite.v1.CreateBackupRequest\x1a\x17.tovuk.sqlite.v1.Backup\x12U\n\x0bListBackups\x12#.tovuk.sqlite.v1.ListBackupsRequest\x1a!.tovuk.sqlite.v1.ListBackupsReply\x12I\n\x07Restore\x12\x1f.tovuk.sqlite.v1.RestoreRequest\x1a\x1d.tovuk.sqlite.v1.RestoreState\x12L\n\x08\x44\x65scribe\x12 .tovuk.sqlite.v1.DescribeRequest\x1a\x1e.tovuk.sqlite.v1.DescribeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tovuk.sqlite.v1.sqlite_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TARGET']._serialized_start=49
-  _globals['_TARGET']._serialized_end=115
-  _globals['_DATABASE']._serialized_start=117
-  _globals['_DATABASE']._serialized_end=196
-  _globals['_RUNREQUEST']._serialized_start=199
-  _globals['_RUNREQUEST']._serialized_end=335
-  _globals['_RUNREPLY']._serialized_start=337
-  _globals['_RUNREPLY']._serialized_end=362
-  _globals['_CREATEDATABASEREQUEST']._serialized_start=364
-  _globals['_CREATEDATABASEREQUEST']._serialized_end=441
-  _globals['_DELETEDATABASEREQUEST']._serialized_start=443
-  _globals['_DELETEDATABASEREQUEST']._serialized_end=507
-  _globals['_DELETEDATABASEREPLY']._serialized_start=509
-  _globals['_DELETEDATABASEREPLY']._serialized_end=542
-  _globals['_LISTDATABASESREQUEST']._serialized_start=544
-  _globals['_LISTDATABASESREQUEST']._serialized_end=586
-  _globals['_LISTDATABASESREPLY']._serialized_start=588
-  _globals['_LISTDATABASESREPLY']._serialized_end=654
-  _globals['_CREATEBACKUPREQUEST']._serialized_start=656
-  _globals['_CREATEBACKUPREQUEST']._serialized_end=732
-  _globals['_BACKUP']._serialized_start=735
-  _globals['_BACKUP']._serialized_end=904
-  _globals['_LISTBACKUPSREQUEST']._serialized_start=906
-  _globals['_LISTBACKUPSREQUEST']._serialized_end=967
-  _globals['_LISTBACKUPSREPLY']._serialized_start=969
-  _globals['_LISTBACKUPSREPLY']._serialized_end=1078
-  _globals['_RESTOREREQUEST']._serialized_start=1080
-  _globals['_RESTOREREQUEST']._serialized_end=1170
-  _globals['_RESTORESTATE']._serialized_start=1173
-  _globals['_RESTORESTATE']._serialized_end=1341
-  _globals['_DESCRIBEREQUEST']._serialized_start=1343
-  _globals['_DESCRIBEREQUEST']._serialized_end=1360
-  _globals['_DESCRIBEREPLY']._serialized_start=1362
-  _globals['_DESCRIBEREPLY']._serialized_end=1402
-  _globals['_SQLITEDATA']._serialized_start=1404
-  _globals['_SQLITEDATA']._serialized_end=1481
-  _globals['_SQLITEADMIN']._serialized_start=1484
-  _globals['_SQLITEADMIN']._serialized_end=2090
+  _globals['_TARGET']._serialized_start=79
+  _globals['_TARGET']._serialized_end=145
+  _globals['_DATABASE']._serialized_start=147
+  _globals['_DATABASE']._serialized_end=226
+  _globals['_RUNREQUEST']._serialized_start=229
+  _globals['_RUNREQUEST']._serialized_end=365
+  _globals['_RUNREPLY']._serialized_start=367
+  _globals['_RUNREPLY']._serialized_end=392
+  _globals['_CREATEDATABASEREQUEST']._serialized_start=394
+  _globals['_CREATEDATABASEREQUEST']._serialized_end=471
+  _globals['_DELETEDATABASEREQUEST']._serialized_start=473
+  _globals['_DELETEDATABASEREQUEST']._serialized_end=537
+  _globals['_DELETEDATABASEREPLY']._serialized_start=539
+  _globals['_DELETEDATABASEREPLY']._serialized_end=572
+  _globals['_LISTDATABASESREQUEST']._serialized_start=574
+  _globals['_LISTDATABASESREQUEST']._serialized_end=616
+  _globals['_LISTDATABASESREPLY']._serialized_start=618
+  _globals['_LISTDATABASESREPLY']._serialized_end=684
+  _globals['_CREATEBACKUPREQUEST']._serialized_start=686
+  _globals['_CREATEBACKUPREQUEST']._serialized_end=762
+  _globals['_BACKUP']._serialized_start=765
+  _globals['_BACKUP']._serialized_end=934
+  _globals['_LISTBACKUPSREQUEST']._serialized_start=936
+  _globals['_LISTBACKUPSREQUEST']._serialized_end=997
+  _globals['_LISTBACKUPSREPLY']._serialized_start=999
+  _globals['_LISTBACKUPSREPLY']._serialized_end=1108
+  _globals['_RESTOREREQUEST']._serialized_start=1110
+  _globals['_RESTOREREQUEST']._serialized_end=1200
+  _globals['_RESTORESTATE']._serialized_start=1203
+  _globals['_RESTORESTATE']._serialized_end=1371
+  _globals['_DESCRIBEREQUEST']._serialized_start=1373
+  _globals['_DESCRIBEREQUEST']._serialized_end=1390
+  _globals['_DESCRIBEREPLY']._serialized_start=1392
+  _globals['_DESCRIBEREPLY']._serialized_end=1432
+  _globals['_SQLITEDATA']._serialized_start=1435
+  _globals['_SQLITEDATA']._serialized_end=1576
+  _globals['_SQLITEADMIN']._serialized_start=1579
+  _globals['_SQLITEADMIN']._serialized_end=2185
 # @@protoc_insertion_point(module_scope)

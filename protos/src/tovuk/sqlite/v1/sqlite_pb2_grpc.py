@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from tovuk.common.v1 import common_pb2 as tovuk_dot_common_dot_v1_dot_common__pb2
 from tovuk.sqlite.v1 import sqlite_pb2 as tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -35,6 +36,11 @@ class SqliteDataStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Exchange = channel.stream_stream(
+                '/tovuk.sqlite.v1.SqliteData/Exchange',
+                request_serializer=tovuk_dot_common_dot_v1_dot_common__pb2.Frame.SerializeToString,
+                response_deserializer=tovuk_dot_common_dot_v1_dot_common__pb2.Frame.FromString,
+                _registered_method=True)
         self.Run = channel.unary_stream(
                 '/tovuk.sqlite.v1.SqliteData/Run',
                 request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RunRequest.SerializeToString,
@@ -45,6 +51,14 @@ class SqliteDataStub:
 class SqliteDataServicer:
     """The data plane: statements.
     """
+
+    def Exchange(self, request_iterator, context):
+        """Short statements, many in a frame (frames.py); answers in any order. Served beside the gRPC address, one stream a
+        connection: at unix:/path.data, or at the next port.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Run(self, request, context):
         """Runs one statement, or many as one transaction. The answer's JSON comes in chunks; the last one ends it. A call that
@@ -57,6 +71,11 @@ class SqliteDataServicer:
 
 def add_SqliteDataServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Exchange': grpc.stream_stream_rpc_method_handler(
+                    servicer.Exchange,
+                    request_deserializer=tovuk_dot_common_dot_v1_dot_common__pb2.Frame.FromString,
+                    response_serializer=tovuk_dot_common_dot_v1_dot_common__pb2.Frame.SerializeToString,
+            ),
             'Run': grpc.unary_stream_rpc_method_handler(
                     servicer.Run,
                     request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RunRequest.FromString,
@@ -73,6 +92,33 @@ def add_SqliteDataServicer_to_server(servicer, server):
 class SqliteData:
     """The data plane: statements.
     """
+
+    @staticmethod
+    def Exchange(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tovuk.sqlite.v1.SqliteData/Exchange',
+            tovuk_dot_common_dot_v1_dot_common__pb2.Frame.SerializeToString,
+            tovuk_dot_common_dot_v1_dot_common__pb2.Frame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Run(request,

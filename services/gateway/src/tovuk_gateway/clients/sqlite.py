@@ -1,25 +1,48 @@
 """The sqlite service as the gateway sees it: a service's databases are all at one shard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
+from tovuk.sqlite.v1 import frames
 from tovuk.sqlite.v1 import sqlite_pb2 as pb
 from tovuk.sqlite.v1 import sqlite_pb2_grpc as stubs
+from tovuk_kit.channel import Coalescer
 from tovuk_kit.client import Channel
+from tovuk_kit.errors import TovukError
 
 #: A query may take 25 s, and wait for others before.
 _QUERY_TIMEOUT_SECONDS: Final = 29.0
 
 
+#: The data channel's method.
+_EXCHANGE: Final = "/tovuk.sqlite.v1.SqliteData/Exchange"
+
+
+def _is_read(op: frames.Operation) -> bool:
+    return isinstance(op, frames.Select)
+
+
 class SqliteClient:
-    """Calls to the sqlite service. Every method raises what `Channel.unary` raises."""
+    """Calls to the sqlite service; they raise what `Channel.unary` raises. Must be made within a running event loop."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self.channels = tuple(channels)
         self._channel = self.channels[0]
         self._data = stubs.SqliteDataStub(self._channel.grpc)
         self._admin = stubs.SqliteAdminStub(self._channel.grpc)
+        self._coalescer: Coalescer[frames.Operation, frames.Answer] = Coalescer(
+            self._channel,
+            _EXCHANGE,
+            encode=frames.encode,
+            decode=frames.decode_answers,
+            is_read=_is_read,
+            timeout_s=_QUERY_TIMEOUT_SECONDS,
+        )
+
+    def submit(self, op: frames.Operation, callback: Callable[[frames.Answer | TovukError], None]) -> None:
+        """Send a short statement; the callback gets its answer or an error later, never from within this call."""
+        self._coalescer.submit(op, callback)
 
     async def run(self, request: pb.RunRequest, *, is_read: bool) -> bytes:
         """The answer's JSON. Cancelled, the query is interrupted."""
@@ -76,6 +99,7 @@ class SqliteClient:
         return reply.rows_read_exact
 
     async def close(self) -> None:
-        """End every channel."""
+        """Answer what is pending, then end every channel."""
+        await self._coalescer.close()
         for channel in self.channels:
             await channel.close()

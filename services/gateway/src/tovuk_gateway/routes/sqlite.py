@@ -1,9 +1,6 @@
 """The SQLite routes: databases, and the statements that run in them."""
 
 import asyncio
-import base64
-import binascii
-import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Security
@@ -13,7 +10,7 @@ from tovuk.sqlite.v1 import statements as payload
 from tovuk_gateway import limits
 from tovuk_gateway.bodies import json_object, whole
 from tovuk_gateway.chain import Disconnected, Need, need_capability
-from tovuk_gateway.errors import BatchTooMany, InvalidRequest, ParametersInvalid
+from tovuk_gateway.errors import InvalidRequest
 from tovuk_gateway.routes import contract, models
 from tovuk_gateway.routes.context import (
     Context,
@@ -25,12 +22,11 @@ from tovuk_gateway.routes.context import (
     text_field,
 )
 from tovuk_gateway.routes.snapshot import Snapshot, database_item
+from tovuk_gateway.routes.sqlite_statements import query_of
 
 _DATABASES = "/v1/services/{service:segment}/sqlite/databases"
 _QUERY = "/v1/services/{service:segment}/sqlite/{database:segment}/query"
 _BODY = ("invalid_request", "invalid_json", "body_too_large", "unsupported_media_type")
-_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-_REALS = {"inf": math.inf, "-inf": -math.inf}
 
 DatabaseRef = Annotated[str, Path(description="A database's id or name.", examples=["DB"])]
 
@@ -146,53 +142,9 @@ def router(context: Context) -> APIRouter:
 
 def run_request(content: dict[str, Any], *, estimate: bool) -> pb.RunRequest:
     """The body of a query on the wire. Raises InvalidRequest, ParametersInvalid, BatchTooMany."""
-    cursor = text_field(content, "cursor", "")
-    if "statements" in content:
-        sent = content["statements"]
-        if "sql" in content or cursor or estimate:
-            raise InvalidRequest(reason="statements go without sql, cursor and estimate")
-        if not isinstance(sent, list):
-            raise InvalidRequest(reason="statements must be an array")
-        if not 1 <= len(sent) <= limits.BATCH_ENTRIES_MAX:
-            raise BatchTooMany(limit=limits.BATCH_ENTRIES_MAX)
-        statements = [_statement(index, statement) for index, statement in enumerate(sent)]
-        return pb.RunRequest(statements=payload.encode(statements), batch=True)
-    return pb.RunRequest(statements=payload.encode([_statement(0, content)]), estimate=estimate, cursor=cursor)
-
-
-def _statement(index: int, content: object) -> payload.Statement:
-    if not isinstance(content, dict) or not isinstance(content.get("sql"), str):
-        raise InvalidRequest(reason="a statement is an object with sql, a string, and params")
-    params = content.get("params")
-    if params is None:
-        return payload.Statement(content["sql"], [])
-    if isinstance(params, list):
-        return payload.Statement(content["sql"], [_value(index, value) for value in params])
-    if isinstance(params, dict):
-        named = {name.lstrip(":@$"): _value(index, value) for name, value in params.items()}
-        return payload.Statement(content["sql"], named)
-    raise ParametersInvalid(statement=index, reason="params must be an array or an object")
-
-
-def _value(index: int, value: Any) -> payload.Value:
-    """A JSON value as one of SQL. Source: decisions.md, SQLite service."""
-    if value is None or isinstance(value, str | float):
-        return value
-    if isinstance(value, int):
-        if not _INT_MIN <= value <= _INT_MAX:
-            raise ParametersInvalid(statement=index, reason="an integer has more than 64 bits")
-        return int(value)
-    if isinstance(value, dict) and len(value) == 1:
-        (kind, text), *_ = value.items()
-        if kind == "base64" and isinstance(text, str):
-            try:
-                return base64.b64decode(text, validate=True)
-            except (binascii.Error, ValueError):
-                raise ParametersInvalid(statement=index, reason="a base64 value is damaged") from None
-        if kind == "real" and text in _REALS:
-            return _REALS[text]
-    raise ParametersInvalid(
-        statement=index, reason='a value is null, a number, a string, a boolean, {"base64": …} or {"real": "inf"}'
+    asked = query_of(content, estimate=estimate)
+    return pb.RunRequest(
+        statements=payload.encode(asked.statements), batch=asked.batch, estimate=estimate, cursor=asked.cursor
     )
 
 

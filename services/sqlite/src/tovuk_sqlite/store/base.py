@@ -76,6 +76,41 @@ class Exhausted(Exception):
         self.bound = bound
 
 
+class Short(NamedTuple):
+    """One statement that is expected to be done at once, and the rows it may read and write."""
+
+    sql: str
+    params: Sequence[Value] | Mapping[str, Value]
+    rows_read: int
+    rows_written: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShortBounds:
+    """How far short runs may go: the time of each and of all, one page of each, and bytes of the file afterwards."""
+
+    each_s: float
+    total_s: float
+    result_rows: int
+    result_bytes: int
+    file_bytes: int = 0
+
+
+class NotShort(Exception):
+    """A short run exceeded its bounds, or the time of all was over before it began; nothing of it was done."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__()
+        self.begun = begun
+
+
+class Failed(NamedTuple):
+    """Why a short run failed, TovukError, NotARead, or Exhausted for lack of room; and the rows it had read."""
+
+    error: Exception
+    rows_read: int
+
+
 class NotARead(Exception):
     """A reader was given a statement that writes; nothing was done."""
 
@@ -130,6 +165,13 @@ class Reader(Protocol):
         """The results. Raises NotARead, Exhausted, and what a statement does wrong."""
         ...
 
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> "list[Result | Failed | NotShort]":
+        """Run each by itself, all on one snapshot. Where one fails, what `run` would raise stands in its place.
+
+        Results are whole. Nothing asks for more; none is begun after `total_s`.
+        """
+        ...
+
     def plan(self, statement: Statement) -> Plan:
         """How the statement would run; it is not run. Raises what it does wrong."""
         ...
@@ -156,6 +198,10 @@ class Writer(Reader, Protocol):
 
     def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
         """All statements or none, within the transaction; what raises undoes this run alone."""
+        ...
+
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> "list[Result | Failed | NotShort]":
+        """Run each by itself within the transaction: what fails undoes itself alone."""
         ...
 
     @property

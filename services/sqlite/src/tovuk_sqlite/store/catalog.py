@@ -104,6 +104,10 @@ class SqliteCatalog:
             await self._run("INSERT OR IGNORE INTO mark VALUES (?)", database.id)
             self._marked.add(database.id)
 
+    def is_marked(self, database: Database) -> bool:
+        """Whether `mark` has nothing to do."""
+        return database.id in self._marked
+
     def marked(self) -> list[Database]:
         """The databases that are marked, dropped ones included."""
         return self._listed(f"SELECT {_COLUMNS} FROM database JOIN mark ON database_id = id", ())

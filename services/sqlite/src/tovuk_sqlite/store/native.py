@@ -35,10 +35,14 @@ from tovuk_sqlite.store.base import (
     Budget,
     Charge,
     Exhausted,
+    Failed,
     NotARead,
+    NotShort,
     Plan,
     Reader,
     Result,
+    Short,
+    ShortBounds,
     Statement,
     Writer,
 )
@@ -71,6 +75,8 @@ _CONSTRAINTS: Final = {
     "SQLITE_CONSTRAINT_TRIGGER": "trigger",
     "SQLITE_CONSTRAINT_DATATYPE": "datatype",
 }
+#: Beside a page that is full: bounds of short runs, and of no others.
+_NOT_SHORT: Final = frozenset({"deadline", "page", "rows_read", "rows_written"})
 _FAULTS: Final = frozenset({"full", "busy", "readonly", "corrupt", "io"})
 
 
@@ -161,6 +167,27 @@ class _Connection:
         results = list(map(_result, pages))
         self.rows_read = sum(result.rows_read for result in results)
         return results
+
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Result | Failed | NotShort]:
+        try:
+            ended = self._sql.run_many(
+                runs,
+                each_ms=bounds.each_s * 1_000,
+                total_ms=bounds.total_s * 1_000,
+                page_rows_max=bounds.result_rows,
+                page_bytes_max=bounds.result_bytes,
+                pages_max=max(1, bounds.file_bytes // self._page_bytes) if self._writes else 0,
+            )
+        except SqliteError as error:
+            raise self._told(error) from error
+        return [self._ended(one) for one in ended]
+
+    def _ended(self, one: Page | SqliteError | None) -> Result | Failed | NotShort:
+        if isinstance(one, Page):
+            return _result(one)
+        if one is None:
+            return NotShort(begun=False)
+        return NotShort(begun=True) if one.kind in _NOT_SHORT else Failed(self._told(one), one.rows_read)
 
     def _told(self, error: SqliteError) -> Exception:
         """The fact behind what the extension raised."""
@@ -274,8 +301,8 @@ def _more(budget: Budget) -> Callable[[str, int], int]:
     return more
 
 
-def _deadline_ms(budget: Budget) -> int:
-    return max(0, int((budget.ends_at_s - time.monotonic()) * 1_000))
+def _deadline_ms(budget: Budget) -> float:
+    return max(0.0, (budget.ends_at_s - time.monotonic()) * 1_000)
 
 
 def _result(page: Page) -> Result:

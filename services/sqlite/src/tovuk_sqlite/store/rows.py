@@ -17,9 +17,10 @@ _SPECIAL = frozenset({bytes, float})
 class Page:
     """A JSON array of rows that ends before it exceeds its bounds."""
 
-    def __init__(self, rows_max: int, bytes_max: int) -> None:
+    def __init__(self, rows_max: int, bytes_max: int, *, whole: bool = False) -> None:
         self._rows_max = rows_max
         self._bytes_max = bytes_max
+        self._whole = whole
         self._parts: list[bytes] = []
         self._bytes = 0
         #: The page took no more, though a row was there.
@@ -31,12 +32,12 @@ class Page:
         return len(self._parts)
 
     def add(self, row: Sequence[object]) -> bool:
-        """Whether the row has found room. A first row always does."""
+        """Whether the row has found room. A first row always does, but where there will be no next page."""
         if len(self._parts) >= self._rows_max:
             self.full = True
             return False
         part = encoded(row)
-        if self._parts and self._bytes + len(part) >= self._bytes_max:
+        if (self._parts or self._whole) and self._bytes + len(part) + 2 > self._bytes_max:
             self.full = True
             return False
         self._parts.append(part)

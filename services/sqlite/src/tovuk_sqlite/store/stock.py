@@ -36,10 +36,14 @@ from tovuk_sqlite.store.base import (
     Budget,
     Charge,
     Exhausted,
+    Failed,
     NotARead,
+    NotShort,
     Plan,
     Reader,
     Result,
+    Short,
+    ShortBounds,
     Statement,
     Writer,
 )
@@ -224,6 +228,40 @@ class _Connection:
     def rows_read(self) -> int:
         return min(self._read + self._scanned, self._rows_read)
 
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Result | Failed | NotShort]:
+        ends_at_s = time.monotonic() + bounds.total_s
+        ended: list[Result | Failed | NotShort] = []
+        for run in runs:
+            now = time.monotonic()
+            # A statement may have ended the transaction: what followed would commit by itself.
+            lost = self._writes and not self.in_transaction
+            over = lost or (ended and now > ends_at_s)
+            ended.append(NotShort(begun=False) if over else self._short(run, bounds, now))
+        return ended
+
+    def _short(self, run: Short, bounds: ShortBounds, now: float) -> Result | Failed | NotShort:
+        budget = Budget(
+            run.rows_read,
+            run.rows_written,
+            _no_more,
+            bounds.file_bytes,
+            now + bounds.each_s,
+            bounds.result_rows,
+            bounds.result_bytes,
+            len(run.params),
+            whole=True,
+        )
+        try:
+            return self.run([Statement(run.sql, run.params)], budget)[0]
+        except (QueryTooSlow, ResultTooLarge):
+            return NotShort(begun=True)
+        except Exhausted as exhausted:
+            if exhausted.bound is not Bound.FILE_BYTES:
+                return NotShort(begun=True)
+            return Failed(exhausted, self.rows_read)
+        except (TovukError, NotARead) as error:
+            return Failed(error, self.rows_read)
+
     def _run_all(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
         results: list[Result] = []
         read = written = size = 0
@@ -233,8 +271,6 @@ class _Connection:
             read += result.rows_read
             written += result.rows_written
             size += len(result.rows)
-            if index and size > budget.result_bytes:
-                raise _too_large(index, budget)
             self._read, self._scanned = read, 0
             while read > self._rows_read:
                 self._extend(Bound.ROWS_READ, read)
@@ -256,7 +292,7 @@ class _Connection:
     def _run_one(self, index: int, statement: Statement, budget: Budget, bytes_max: int) -> Result:
         params = self._checked(index, statement, budget)
         skip = budget.skip_rows
-        page = Page(budget.result_rows, bytes_max)
+        page = Page(budget.result_rows, bytes_max, whole=budget.whole)
         written_before, changes_before = self._written, self._sql.total_changes()
         self._steps = self._scanned = 0
         self._columns, self._first, self._text = (), "", visible(statement.sql)
@@ -398,7 +434,7 @@ class _Connection:
         return budget is not None and budget.file_bytes < 2**62
 
     def plan(self, statement: Statement) -> Plan:
-        budget = Budget(0, 0, lambda _bound, _used: 0, 2**62, time.monotonic() + QUERY_SECONDS_MAX, 1, 1, 2**15)
+        budget = Budget(0, 0, _no_more, 2**62, time.monotonic() + QUERY_SECONDS_MAX, 1, 1, 2**15)
         params = self._checked(0, statement, budget)
         self._text, self._first, self._stop, self._budget = visible(statement.sql), "", None, budget
         self._guard.begin()
@@ -494,6 +530,10 @@ class _Connection:
     def _own(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
         """Run a statement of ours: never from the cache, where the tenant's guarded ones are."""
         return self._sql.cursor().execute(sql, params, can_cache=False).fetchall()
+
+
+def _no_more(_bound: Bound, _used: int) -> int:
+    return 0
 
 
 def _too_large(index: int, budget: Budget) -> ResultTooLarge:

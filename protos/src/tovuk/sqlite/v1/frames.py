@@ -1,0 +1,83 @@
+"""The hot frames of the SQLite data plane: msgpack arrays inside `tovuk.common.v1.Frame`.
+
+A frame from the gateway is an array of operations, one from the service an array of answers. An answer carries its
+operation's id; answers come in any order. Changing a field's order or type breaks the wire: the golden-bytes test
+guards it.
+"""
+
+from typing import Any
+
+import msgspec
+
+#: Bytes of a query's body that may travel in a frame; larger ones use `Run`.
+INLINE_BODY_BYTES_MAX = 64 * 1024
+
+
+class Select(msgspec.Struct, array_like=True, tag="r", gc=False):
+    """One statement that cannot write, whatever it says. Parameters as in `statements.Statement`."""
+
+    id: int
+    account: str
+    service: str
+    database: str
+    plan: str
+    sql: str
+    params: list[Any] | dict[str, Any]
+
+
+class Statement(msgspec.Struct, array_like=True, tag="w", gc=False):
+    """One statement that may write."""
+
+    id: int
+    account: str
+    service: str
+    database: str
+    plan: str
+    sql: str
+    params: list[Any] | dict[str, Any]
+
+
+class Done(msgspec.Struct, array_like=True, tag="d", gc=False):
+    """The statement is done, durably; the answer's JSON."""
+
+    id: int
+    body: bytes
+
+
+class NotShort(msgspec.Struct, array_like=True, tag="l", gc=False):
+    """The statement is not done at once: nothing was done or counted. Ask with `Run`."""
+
+    id: int
+
+
+class Failed(msgspec.Struct, array_like=True, tag="e", gc=False):
+    """A code of the catalogue with its params; `retry_after_ms` is -1 for none."""
+
+    id: int
+    code: str
+    params: dict[str, str]
+    outcome: str
+    retry_after_ms: int
+
+
+Operation = Select | Statement
+Answer = Done | NotShort | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_operations = msgspec.msgpack.Decoder(list[Operation])
+_answers = msgspec.msgpack.Decoder(list[Answer])
+
+
+def encode(items: list[Operation] | list[Answer]) -> bytes:
+    """The payload of one frame."""
+    return _encoder.encode(items)
+
+
+def decode_operations(payload: bytes) -> list[Operation]:
+    """The operations of a frame; msgspec.ValidationError for anything else."""
+    return _operations.decode(payload)
+
+
+def decode_answers(payload: bytes) -> list[Answer]:
+    """The answers of a frame; msgspec.ValidationError for anything else."""
+    return _answers.decode(payload)
