@@ -13,10 +13,14 @@ mod sqlite;
 
 use pyo3::prelude::*;
 
+/// Rises whenever what the service calls changes: a service of another number does not use us.
+const INTERFACE: u32 = 2;
+
 #[pymodule]
 fn tovuk_sqlite_native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     guard::initialize().map_err(pyo3::exceptions::PyImportError::new_err)?;
     module.add("VERSION", sqlite::version())?;
+    module.add("INTERFACE", INTERFACE)?;
     module.add("HIDDEN_PREFIX", sqlite::HIDDEN_PREFIX)?;
     module.add("SqliteError", py.get_type::<error::SqliteError>())?;
     module.add_class::<run::Interrupt>()?;

@@ -11,6 +11,9 @@ from typing import Final, Literal
 VERSION: Final[str]
 """SQLite's version, "3.54.1"."""
 
+INTERFACE: Final[int]
+"""Rises whenever something here changes. A build of another number is not used: run `make native` again."""
+
 HIDDEN_PREFIX: Final[str]
 """Names beginning so ("_tovuk_") are ours: a tenant's statement can neither read, write, make, rename, list nor drop
 them."""

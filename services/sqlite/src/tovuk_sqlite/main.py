@@ -1,8 +1,8 @@
 """Composition root: settings, engine, catalog, metering, nouns, servicers, upkeep."""
 
 import logging
+import sys
 from importlib.util import find_spec
-from typing import assert_never
 
 from tovuk_kit import telemetry
 from tovuk_kit.client import Channel
@@ -32,21 +32,19 @@ _log = logging.getLogger(__name__)
 
 def _engine(settings: Settings) -> Engine:
     """The process loads the one library it opens databases with, and no other for them."""
-    chosen = settings.engine
-    if chosen == "auto":
-        chosen = "native" if find_spec("tovuk_sqlite_native") else "stock"
-    _log.info("databases are opened by the %s engine", chosen)
-    match chosen:
-        case "native":
-            from tovuk_sqlite.store.native import NativeEngine
+    if settings.engine != "stock" and (settings.engine == "native" or find_spec("tovuk_sqlite_native")):
+        from tovuk_sqlite.store.native import NativeEngine, OtherInterface
 
+        try:
             return NativeEngine()
-        case "stock":
-            from tovuk_sqlite.store.stock import StockEngine
+        except OtherInterface:
+            if settings.engine == "native":
+                sys.exit("tovuk-sqlite does not start: the native engine is of another version; run make native")
+            _log.warning("the native engine is of another version and not used; run make native")
+    from tovuk_sqlite.store.stock import StockEngine
 
-            return StockEngine()
-        case other:
-            assert_never(other)
+    _log.info("databases are opened by stock SQLite: rows read are estimates; make native builds the exact meter")
+    return StockEngine()
 
 
 async def _serve(settings: Settings) -> None:

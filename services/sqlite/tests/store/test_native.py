@@ -85,3 +85,11 @@ def test_the_other_library_opens_none_of_its_files(file: Any, tmp_path: Path) ->
     file.write("create table t(a)", "insert into t values (1)")
     file.rows("select * from t")
     assert [connection.filename for connection in apsw.connections() if str(tmp_path) in connection.filename] == []
+
+
+def test_a_build_for_another_version_of_the_service_is_not_used(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tovuk_sqlite.store.native import OtherInterface
+
+    monkeypatch.setattr("tovuk_sqlite_native.INTERFACE", 1)
+    with pytest.raises(OtherInterface):
+        type(engine)()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+import tovuk_sqlite_native
 from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.sqlite import SQLITE_VERSION_MIN, SqliteTooOld
 from tovuk_kit.sqlite_errors import translated
@@ -60,6 +61,9 @@ from tovuk_sqlite.store.own import (
 from tovuk_sqlite_native import HIDDEN_PREFIX, VERSION, Connection, Interrupt, SqliteError
 from tovuk_sqlite_native import Result as Page
 
+#: What the extension must offer.
+INTERFACE: Final = 2
+
 _EXHAUSTED: Final = {
     "rows_read": Bound.ROWS_READ,
     "rows_written": Bound.ROWS_WRITTEN,
@@ -80,13 +84,19 @@ _NOT_SHORT: Final = frozenset({"deadline", "page", "rows_read", "rows_written"})
 _FAULTS: Final = frozenset({"full", "busy", "readonly", "corrupt", "io"})
 
 
+class OtherInterface(Exception):
+    """The extension was built for another version of this service."""
+
+
 class NativeEngine:
     """The Engine of the extension that `make native` builds."""
 
     rows_read_exact = True
 
     def __init__(self) -> None:
-        """Raises SqliteTooOld."""
+        """Raises SqliteTooOld and OtherInterface."""
+        if getattr(tovuk_sqlite_native, "INTERFACE", 0) != INTERFACE:
+            raise OtherInterface("run make native")
         if tuple(map(int, VERSION.split("."))) < SQLITE_VERSION_MIN:
             raise SqliteTooOld(f"SQLite {VERSION} lies below {SQLITE_VERSION_MIN}")
         assert HIDDEN_PREFIX == OWN_PREFIX, "the extension hides other names than ours"
