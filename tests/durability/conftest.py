@@ -33,11 +33,6 @@ def writer() -> ModuleType:
     return _load("writer")
 
 
-@pytest.fixture(scope="session")
-def power_cut() -> ModuleType:
-    return _load("power_cut")
-
-
 Run = Callable[..., set[int]]
 
 

@@ -1,8 +1,9 @@
 import random
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from power_cut import cuts as cuts_of
+from power_cut import read_records
 
 SHORT_CUTS, FULL_CUTS, CUTS_PER_RUN = 10, 100, 5
 #: Each check reads all that was written, so a disk is left behind when it has grown.
@@ -17,7 +18,7 @@ def copied(source: Path, target: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def play(tmp_path, writer: ModuleType, power_cut: ModuleType, run_and_kill, losses):
+def play(tmp_path, run_and_kill, losses):
     """Run the writer with a trace, cut the power at several moments of it; returns the last disk and all problems."""
 
     async def run(
@@ -32,7 +33,7 @@ def play(tmp_path, writer: ModuleType, power_cut: ModuleType, run_and_kill, loss
         counts = {"count": chance.randrange(200, 6000), "pause": chance.random() * 0.02}
         heard = run_and_kill(folder / "a.db", first, "--trace", str(trace), *options, **counts)
         problems: list[str] = []
-        for number, (disk, told) in enumerate(power_cut.cuts(writer, trace, files, chance, cuts)):
+        for number, (disk, told) in enumerate(cuts_of(read_records(trace.read_bytes()), files, chance, cuts)):
             after = tmp_path / f"cut-{seed}-{number}"
             after.mkdir()
             disk.after_cut(chance, after)

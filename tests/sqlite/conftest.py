@@ -32,14 +32,21 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 
 @pytest.fixture(scope="package", params=["native", "stock"])
-def product(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """The product on each engine; where the native one is not built, CI fails and others skip."""
-    if request.param == "native" and importlib.util.find_spec("tovuk_sqlite_native") is None:
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of each engine; where the native one is not built, CI fails and others skip."""
+    name: str = request.param
+    if name == "native" and importlib.util.find_spec("tovuk_sqlite_native") is None:
         missing = "the native engine is not built: make native"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
-    with Product.launched(tmp_path_factory.mktemp(request.param), TOVUK_SQLITE_ENGINE=request.param) as launched:
+    return name
+
+
+@pytest.fixture(scope="package")
+def product(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """The product on each engine."""
+    with Product.launched(tmp_path_factory.mktemp(engine), TOVUK_SQLITE_ENGINE=engine) as launched:
         yield launched
 
 

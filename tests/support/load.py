@@ -196,6 +196,8 @@ class Load:
     attempts: list[Attempt] = field(default_factory=list)
     #: Units done so far.
     done: int = 0
+    #: Told of every attempt as it ends.
+    heard: Callable[[Attempt], None] | None = None
 
     async def run(
         self,
@@ -236,6 +238,8 @@ class Load:
         if attempt.outcome is Outcome.DONE:
             self.done += request.units
         self.attempts.append(attempt)
+        if self.heard is not None:
+            self.heard(attempt)
         return attempt
 
     def of(self, outcome: Outcome) -> list[Attempt]:

@@ -43,7 +43,7 @@ def forgetting(store: str, epoch: int, lease_ids: Sequence[int] | None) -> list[
 
 def sync_names(path: Path) -> None:
     """Put the names of a new file, and of the folders that were made for it, on the disk."""
-    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+    for folder in path.parents[:4]:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)

@@ -1,12 +1,29 @@
-"""Plays power cuts over the writer's trace: what was synced stays, of the rest any part may, in torn pieces."""
+"""Plays power cuts over a trace of a folder: what was synced stays, of the rest any part may, in torn pieces.
+
+A trace is a sequence of records: HEADER (kind, file, number, bytes of data) and data. Kinds: O opened (data: its name
+within the folder), W written at `number`, T truncated to `number`, B and E a sync's begin and end (`number`: which),
+D removed (`number`: and its folder synced), M a folder made, R renamed (old name, NUL, new name), Y a folder synced,
+A something was acknowledged.
+"""
 
 import random
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 SECTOR_BYTES = 512
+HEADER = struct.Struct("<cIQI")
+
+
+class Record(NamedTuple):
+    """One thing that happened. Only some kinds have a file, a number, data."""
+
+    kind: bytes
+    file: int = 0
+    number: int = 0
+    data: bytes = b""
 
 
 @dataclass
@@ -42,17 +59,35 @@ class Inode:
 
 @dataclass
 class Disk:
-    """The folder: names as programs see them, and names as the last sync of the folder left them."""
+    """The folder: names as programs see them, and names as the last sync of each folder left them; None is a folder."""
 
-    seen: dict[str, Inode] = field(default_factory=dict)
-    durable: dict[str, Inode] = field(default_factory=dict)
+    seen: dict[str, Inode | None] = field(default_factory=dict)
+    durable: dict[str, Inode | None] = field(default_factory=dict)
+
+    def sync_folder(self, folder: str) -> None:
+        """Make the names in a folder durable."""
+        for name in [name for name in self.seen.keys() | self.durable.keys() if _parent(name) == folder]:
+            if name in self.seen:
+                self.durable[name] = self.seen[name]
+            else:
+                del self.durable[name]
 
     def after_cut(self, chance: random.Random, folder: Path) -> None:
         """Write one of the states a power cut may leave into `folder`."""
-        for name in self.seen.keys() | self.durable.keys():
-            inode = chance.choice((self.seen, self.durable)).get(name)
-            if inode is not None:
+        for name in sorted(self.seen.keys() | self.durable.keys()):
+            names = chance.choice((self.seen, self.durable))
+            if name not in names or not (folder / name).parent.exists():
+                continue
+            inode = names[name]
+            if inode is None:
+                (folder / name).mkdir()
+            else:
                 (folder / name).write_bytes(inode.after_cut(chance))
+
+
+def _parent(name: str) -> str:
+    parent = str(PurePosixPath(name).parent)
+    return "" if parent == "." else parent
 
 
 def _put(content: bytearray, offset: int, data: bytes | None) -> None:
@@ -65,16 +100,15 @@ def _put(content: bytearray, offset: int, data: bytes | None) -> None:
 
 
 def cuts(
-    writer: ModuleType, trace: Path, before: dict[str, bytes], chance: random.Random, count: int
+    records: Sequence[Record], before: dict[str, bytes], chance: random.Random, count: int
 ) -> Iterator[tuple[Disk, set[int]]]:
     """The disk, and what was acknowledged, at `count` moments of the trace; the last is its end.
 
     `before` is the folder as the traced process found it.
     """
-    records = _records(writer, trace.read_bytes())
-    first = next(place for place, (kind, *_) in enumerate(records) if kind == b"A")
+    first = next(place for place, record in enumerate(records) if record.kind == b"A")
     places = [*sorted(chance.sample(range(first, len(records) - 1), count - 1)), len(records) - 1]
-    inodes = {name: Inode(bytearray(data)) for name, data in before.items()}
+    inodes: dict[str, Inode | None] = {name: Inode(bytearray(data)) for name, data in before.items()}
     disk = Disk(dict(inodes), dict(inodes))
     open_files: dict[int, tuple[str, Inode]] = {}
     began: dict[int, int] = {}
@@ -82,7 +116,9 @@ def cuts(
     for place, (kind, file, number, data) in enumerate(records):
         match kind:
             case b"O":
-                open_files[file] = (data.decode(), disk.seen.setdefault(data.decode(), Inode()))
+                inode = disk.seen.setdefault(data.decode(), Inode())
+                assert inode is not None
+                open_files[file] = (data.decode(), inode)
             case b"W":
                 open_files[file][1].pending.append((place, number, data))
             case b"T":
@@ -94,13 +130,18 @@ def cuts(
                 inode.sync(began.pop(number))
                 # SQLite syncs the folder with the first sync of a journal or WAL (SQLite's os_unix.c, DIRSYNC).
                 if name.endswith(("-wal", "-journal")) and disk.durable.get(name) is not inode:
-                    disk.durable = dict(disk.seen)
+                    disk.sync_folder(_parent(name))
             case b"D":
                 del disk.seen[data.decode()]
                 if number:
-                    disk.durable = dict(disk.seen)
+                    disk.sync_folder(_parent(data.decode()))
+            case b"M":
+                disk.seen[data.decode()] = None
+            case b"R":
+                old, new = data.decode().split("\0")
+                disk.seen[new] = disk.seen.pop(old)
             case b"Y":
-                disk.durable = dict(disk.seen)
+                disk.sync_folder(data.decode())
             case b"A":
                 acknowledged.add(number)
         while places and place == places[0]:
@@ -108,13 +149,12 @@ def cuts(
             yield disk, set(acknowledged)
 
 
-def _records(writer: ModuleType, raw: bytes) -> list[tuple[bytes, int, int, bytes]]:
-    header = writer.Trace.HEADER
+def read_records(raw: bytes) -> list[Record]:
+    """The trace; a last record that the process's end cut short is left out."""
     records, at = [], 0
-    while at + header.size <= len(raw):
-        kind, file, number, length = header.unpack_from(raw, at)
-        at += header.size + length
-        # The kill may have cut the last record.
+    while at + HEADER.size <= len(raw):
+        kind, file, number, length = HEADER.unpack_from(raw, at)
+        at += HEADER.size + length
         if at <= len(raw):
-            records.append((kind, file, number, raw[at - length : at]))
+            records.append(Record(kind, file, number, raw[at - length : at]))
     return records
