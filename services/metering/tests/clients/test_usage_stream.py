@@ -7,8 +7,11 @@ import nats
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
+from nats.js.api import DiscardPolicy
+from nats.js.errors import APIError
 
 from tovuk.metering.v1 import metering_pb2 as wire
+from tovuk_metering.clients import usage_stream
 from tovuk_metering.clients.reports import LeaseTotals, LevelTotals, Report
 from tovuk_metering.clients.usage_stream import CONSUMER, STREAM, Delivery, StreamUnavailable, UsageStream
 
@@ -96,3 +99,30 @@ async def test_a_stream_that_was_wiped_is_made_again(stream: UsageStream, client
 async def test_an_absent_server_is_said_to_be_unavailable() -> None:
     with pytest.raises(StreamUnavailable):
         await UsageStream("nats://127.0.0.1:1").fetch(1)
+
+
+async def test_a_stream_that_takes_no_reports_is_made_anew(
+    stream: UsageStream, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_stream, "PROBE_AFTER_LOOKS", 1)
+    await stream.fetch(10)
+    await (await fetch(stream)).ack()
+    full = (await client.jetstream().stream_info(STREAM)).config.evolve(discard=DiscardPolicy.NEW, max_bytes=1)
+    await client.jetstream().update_stream(full)
+    with pytest.raises(APIError):
+        await client.jetstream().publish("tovuk.usage.kv", report(1))
+    with pytest.raises(StreamUnavailable):
+        await stream.fetch(10)
+    await stream.fetch(10)
+    await client.jetstream().publish("tovuk.usage.kv", report(1))
+    assert len((await fetch(stream)).reports) == 1
+
+
+async def test_a_message_of_our_own_is_no_report(
+    stream: UsageStream, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_stream, "PROBE_AFTER_LOOKS", 1)
+    await stream.fetch(10)
+    delivery = await fetch(stream)
+    assert delivery.messages and not delivery.reports
+    await delivery.ack()

@@ -29,6 +29,9 @@ STREAM_BYTES_MAX = 64 * 1024 * 1024
 ACK_WAIT_S = 10.0
 #: How long one look for reports waits; after a look in vain the consumer's existence is checked.
 FETCH_S = 1.0
+#: Looks in vain, one after the other, after which a message of our own shows whether the stream still takes any.
+PROBE_AFTER_LOOKS = 5
+PROBE_SUBJECT = "tovuk.usage.probe"
 CALL_S = 2.0
 
 _log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class UsageStream:
         self._url = url
         self._client: Client | None = None
         self._subscription: JetStreamContext.PullSubscription | None = None
+        self._looks_in_vain = 0
 
     async def fetch(self, batch: int) -> Delivery:
         """The next reports, at most `batch`; none after a while without any. Raises StreamUnavailable."""
@@ -70,11 +74,16 @@ class UsageStream:
             except TimeoutError:
                 # A stream that was wiped looks like one without reports.
                 await self._subscription.consumer_info()
+                self._looks_in_vain += 1
+                if self._looks_in_vain % PROBE_AFTER_LOOKS == 0:
+                    await self._probe()
                 return Delivery((), ())
+            self._looks_in_vain = 0
         except (NatsError, OSError, TimeoutError) as error:
             await self.close()
             raise StreamUnavailable(repr(error)) from error
-        return Delivery([report for message in messages if (report := _decode(message)) is not None], messages)
+        told = [message for message in messages if message.subject != PROBE_SUBJECT]
+        return Delivery([report for message in told if (report := _decode(message)) is not None], messages)
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -84,9 +93,22 @@ class UsageStream:
                 async with asyncio.timeout(1.0):
                     await client.close()
 
+    async def _probe(self) -> None:
+        """Drop the stream, to be made anew, when it takes no message: once its disk was full, it never does again."""
+        assert self._client is not None
+        stream = self._client.jetstream(timeout=CALL_S)
+        try:
+            await stream.publish(PROBE_SUBJECT, b"")
+        except (NatsError, TimeoutError) as error:
+            _log.warning("the stream of reports takes none (%r) and is made anew; holders report again", error)
+            await stream.delete_stream(STREAM)
+            raise
+
     async def _attach(self) -> JetStreamContext.PullSubscription:
         """Connect, and make the stream and the consumer unless they exist."""
-        self._client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=CALL_S, error_cb=_log_error)
+        # By itself it tries a server that refuses for two minutes.
+        async with asyncio.timeout(CALL_S):
+            self._client = await nats.connect(self._url, allow_reconnect=False, error_cb=_log_error)
         stream = self._client.jetstream(timeout=CALL_S)
         config = StreamConfig(
             name=STREAM,
