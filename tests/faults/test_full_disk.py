@@ -1,8 +1,6 @@
 """A full disk: writes say so, all else goes on, nothing is damaged, and room that comes back is used."""
 
-import os
 import random
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import apsw
 import pytest
 from load import Load, Outcome, Request
 from product import Product
+from small_disk import fill, mounted
 from tenant import Tenant
 
 _DISK_MIB = 80
@@ -18,30 +17,8 @@ _DISK_MIB = 80
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with little room."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs", str(disk)])
-    if mounted.returncode != 0:
-        pytest.skip("this machine does not let tests mount a tmpfs")
-    try:
+    with mounted(tmp_path / "disk", _DISK_MIB) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def _fill(disk: Path) -> Path:
-    """Take all the room that is left."""
-    ballast = disk / "ballast"
-    with ballast.open("ab", buffering=0) as file:
-        for step in (1 << 20, 1 << 12):
-            try:
-                while True:
-                    file.write(bytes(step))
-            except OSError:
-                continue
-    return ballast
 
 
 def _is_sqlite(file: Path) -> bool:
@@ -57,7 +34,7 @@ async def test_a_full_disk_stops_writes_alone(small_disk: Path, rng: random.Rand
         big = {"value": "w" * 3_000_000}
         assert tenant.request("PUT", f"{tenant.kv}/values/big", json=big).is_success
         tenant.wait_until_metered("kv_writes", 301)
-        ballast = _fill(small_disk)
+        ballast = fill(small_disk)
         acknowledged: set[str] = set()
         load = Load(product.url, product.token, rng)
 
@@ -100,7 +77,7 @@ async def test_a_full_disk_does_not_stop_a_start(small_disk: Path) -> None:
     with Product.launched(small_disk) as product:
         tenant = Tenant.of(product.url, product.token)
         tenant.put_many([f"k{number}" for number in range(100)])
-        ballast = _fill(small_disk)
+        ballast = fill(small_disk)
         assert product.stop() == 0
         product.start()
         product.wait_until_ready()
