@@ -117,7 +117,9 @@ class FolderUsage:
     def add_written(self, database: Database, totals: dict[Charge, int]) -> None:
         """The file's usage rows now have these totals, durably."""
         for charge, total in totals.items():
-            self._written.setdefault((charge.epoch, charge.lease_id), {})[database] = total
+            units = self._written.setdefault((charge.epoch, charge.lease_id), {})
+            # They come from several commits, in any order.
+            units[database] = max(total, units.get(database, 0))
 
     def resize(self, database: Database, size: int | None) -> bool:
         """The file now has so many bytes, or is gone; whether that changed the level."""
