@@ -1,6 +1,7 @@
 """What is done at once says what the long way says, is counted alike, and never holds others up."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,6 +84,12 @@ async def test_many_at_a_time_are_each_done_once(node: Any, db: Any) -> None:
     assert {answer.code for answer in answers[600:]} == {"sqlite_constraint_failed"}
     assert (await node.long(db, "select count(*) from t"))["rows"] == [[302]]
     await node.until_metered("sqlite_rows_written", 302)
+
+
+async def test_reads_for_which_a_turn_has_no_time_are_done_in_the_next(node: Any, db: Any) -> None:
+    node.shorts.bounds = replace(node.shorts.bounds, total_s=0.0)
+    answers = await asyncio.gather(*(node.short(db, "select ? from t where a = 1", (index,)) for index in range(50)))
+    assert [answer["rows"] for answer in answers] == [[[index]] for index in range(50)]
 
 
 async def test_a_read_sees_every_write_that_was_answered(node: Any, db: Any) -> None:

@@ -74,6 +74,12 @@ class _Known:
     #: What would avoid its whole scans.
     advice: list[str] | None = None
 
+    def was_long(self) -> None:
+        """It took longer than it may: where it did not before, the machine's fault rather than its own, but once."""
+        if not self.short:
+            self.not_short_until = time.monotonic() + NOT_SHORT_SECONDS
+        self.short = False
+
 
 @dataclass(slots=True, eq=False)
 class _Read:
@@ -106,7 +112,8 @@ class Shorts:
         self._usage = usage
         self._meters = meters
         self._gates = gates
-        self._bounds = reads
+        #: How far reads may go on the event loop's thread.
+        self.bounds = reads
         self._loop = asyncio.get_running_loop()
         self._known: dict[tuple[str, str], _Known] = {}
         #: Seconds lost, by account, in the second that began then.
@@ -128,15 +135,8 @@ class Shorts:
         if lease is None:
             answer(_NOT_SHORT)
             return
-        if not self._reads:
-            self._loop.call_soon(self._read_all)
         short = Short(statement.sql, statement.params, SHORT_READ_ENTRIES_MAX, 0)
-        read = _Read(short, lease, known, time.monotonic(), answer)
-        waiting = self._reads.get(database)
-        if waiting is None:
-            self._reads[database] = [read]
-        else:
-            waiting.append(read)
+        self._gather(database, _Read(short, lease, known, time.monotonic(), answer))
 
     def write(self, target: Target, plan: str, statement: Statement, answer: Answer) -> None:
         """Answer a statement that may write when it is durable."""
@@ -168,19 +168,34 @@ class Shorts:
 
     # Reads.
 
+    def _gather(self, database: Database, read: _Read) -> None:
+        if not self._reads:
+            self._loop.call_soon(self._read_all)
+        waiting = self._reads.get(database)
+        if waiting is None:
+            self._reads[database] = [read]
+        else:
+            waiting.append(read)
+
     def _read_all(self) -> None:
         reads, self._reads = self._reads, {}
         for database, waiting in reads.items():
             shorts = [read.short for read in waiting]
             ended: Sequence[Result | Failed | NotShort] | None
             try:
-                ended = self._files.reading_at_once(database, lambda reader: reader.run_short(shorts, self._bounds))  # noqa: B023  # it is called at once
+                ended = self._files.reading_at_once(database, lambda reader: reader.run_short(shorts, self.bounds))  # noqa: B023  # it is called at once
             except Exception as error:  # noqa: BLE001  # whoever waits gets an answer
                 if not isinstance(error, TovukError):
                     _log.exception("reads failed")
                 ended = [Failed(error, 0)] * len(waiting)
-            for read, one in zip(waiting, ended or [_NOT_SHORT] * len(waiting), strict=True):
-                self._read_ended(database, read, one)
+            if ended is None:
+                ended = [Failed(_NOT_SHORT, 0)] * len(waiting)
+            for read, one in zip(waiting, ended, strict=True):
+                if isinstance(one, NotShort) and not one.begun:
+                    # There was no time for it in this turn.
+                    self._gather(database, read)
+                else:
+                    self._read_ended(database, read, one)
 
     def _read_ended(self, database: Database, read: _Read, ended: Result | Failed | NotShort) -> None:
         rows_read = 0 if isinstance(ended, NotShort) else ended.rows_read
@@ -190,8 +205,7 @@ class Shorts:
         if isinstance(ended, Result):
             self._done(database, read.short, read.known, ended, self._usage.size(database), read.began, read.answer)
         elif isinstance(ended, NotShort):
-            if ended.begun:
-                self._lose(database, read.known)
+            self._lose(database, read.known)
             read.answer(_NOT_SHORT)
         else:
             self._failed(ended.error, read.answer)
@@ -220,7 +234,7 @@ class Shorts:
             write.units.give_back()
         read.count(database, write.rows_read)
         if isinstance(ended, NotShort):
-            known.not_short_until = time.monotonic() + NOT_SHORT_SECONDS
+            known.was_long()
         self._failed(ended, answer)
 
     # Either.
@@ -247,13 +261,13 @@ class Shorts:
 
     def _lose(self, database: Database, known: _Known) -> None:
         """A statement took the loop's time in vain."""
+        known.was_long()
         now = time.monotonic()
-        known.not_short_until = now + NOT_SHORT_SECONDS
         if now - self._lost_since >= 1:
             self._lost.clear()
             self._lost_since = now
         lost = self._lost.get(database.account_id, 0.0)
-        self._lost[database.account_id] = lost + self._bounds.each_s
+        self._lost[database.account_id] = lost + self.bounds.each_s
 
     def _done(
         self, database: Database, short: Short, known: _Known, result: Result, size: int, began: float, answer: Answer
