@@ -55,7 +55,7 @@ async def test_a_full_disk_refuses_writes_alone(small_disk: Path, engine: str, r
         tenant.wait_until_metered("sqlite_rows_written", stored.total())
         assert product.stop() == 0
         files = list(product.data.rglob("databases/*/*/*.sqlite"))
-        assert len(files) == len(databases)
+        assert len(files) >= len(databases)
         for file in files:
             assert apsw.Connection(str(file)).execute("PRAGMA integrity_check").get == "ok", file
 
