@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from tovuk_kit.errors import InternalError, Outcome, StoreUnavailable, TovukError
@@ -16,7 +17,7 @@ from tovuk_sqlite import answer
 from tovuk_sqlite.calls import Call
 from tovuk_sqlite.cursor import Place, decode_cursor, encode_cursor
 from tovuk_sqlite.directory import Directory, Target
-from tovuk_sqlite.errors import BatchTooMany, CursorExpired, StatementTooLong
+from tovuk_sqlite.errors import BatchTooMany, CursorExpired, DatabaseNotFound, StatementTooLong
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.limits import (
@@ -26,6 +27,8 @@ from tovuk_sqlite.limits import (
     PARAMETER_ENTRIES_MAX,
     PARAMETER_ENTRIES_MAX_ELSE,
     QUERY_SECONDS_MAX,
+    SHRINK_BYTES_MIN,
+    SHRINK_PARTS,
     STATEMENT_BYTES_MAX,
 )
 from tovuk_sqlite.room import STORAGE, Room
@@ -40,6 +43,7 @@ from tovuk_sqlite.store.base import (
     Reader,
     Result,
     Statement,
+    Writer,
 )
 from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.usage import FolderUsage
@@ -68,6 +72,8 @@ class Databases:
         #: Commits of each database in this process: what a cursor's pages have in common.
         self._commits: dict[str, int] = {}
         self._incarnation = secrets.token_hex(8)
+        #: Since `shrink` looked at them.
+        self._written: dict[str, Target] = {}
 
     async def run(
         self, target: Target, plan: str, statements: Sequence[Statement], *, batch: bool, cursor: str = ""
@@ -109,6 +115,29 @@ class Databases:
         self._check([statement])
         database = await self.directory.resolve(target)
         return answer.estimate(await self._plan(database, statement), exact=self._files.engine.rows_read_exact)
+
+    async def shrink(self) -> None:
+        """Give the free pages of databases that were written back to the disk and the account, where they are many."""
+        written, self._written = self._written, {}
+        for target in written.values():
+            with suppress(DatabaseNotFound):
+                database = await self.directory.resolve(target)
+                await self._gates.enter(database.id)
+                try:
+                    # A restore may have put another generation in place before.
+                    await self._shrink(await self.directory.resolve(target))
+                finally:
+                    self._gates.leave(database.id)
+
+    async def _shrink(self, database: Database) -> None:
+        if not await self._files.writing(database, _has_much_to_give):
+            return
+        more = True
+        while more:
+            # A turn of the writer's each, so that others' writes come between.
+            more, size = await self._files.writing(database, _shrunk)
+            if self._usage.resize(database, size):
+                self._meters.level_changed(STORE, database.account_id, STORAGE)
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -226,6 +255,7 @@ class Databases:
     def settle(self, database: Database, written: Units, read: Units, done: Written) -> None:
         """A write is durable: charge what it did."""
         self._commits[database.id] = self._commits.get(database.id, 0) + 1
+        self._written[database.id] = Target(database.account_id, database.service_id, database.id)
         written.spend(done.rows_written)
         read.count(database, done.rows_read)
         self._meters.level_changed(STORE, database.account_id, STORAGE)
@@ -291,6 +321,14 @@ class Databases:
         for index, statement in enumerate(statements):
             if len(statement.sql.encode()) > STATEMENT_BYTES_MAX:
                 raise StatementTooLong(statement=index, limit_bytes=STATEMENT_BYTES_MAX)
+
+
+def _has_much_to_give(writer: Writer) -> bool:
+    return writer.free_bytes() >= max(SHRINK_BYTES_MIN, writer.storage_bytes() // SHRINK_PARTS)
+
+
+def _shrunk(writer: Writer) -> tuple[bool, int]:
+    return writer.shrink(), writer.storage_bytes()
 
 
 def _settle_future(ended: "asyncio.Future[Written]", _: LongWrite, answer: Ended) -> None:

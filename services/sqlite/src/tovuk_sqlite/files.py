@@ -1,13 +1,16 @@
 """The files that are open: a few readers and one writer each, and the files used longest ago closed for new ones."""
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
+from tovuk_kit.errors import TovukError
 from tovuk_sqlite.crew import Crew
 from tovuk_sqlite.limits import CHECKPOINT_BYTES, OPEN_ENTRIES_MAX, READS_CONCURRENT_MAX
 from tovuk_sqlite.store import generation
@@ -15,19 +18,24 @@ from tovuk_sqlite.store.base import Database, Engine, Reader, Writer
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 
 class _Open:
     """One generation's connections. A lane of the crew has each of them to itself."""
 
-    __slots__ = ("at_once", "opening", "path", "readers", "running", "writer")
+    __slots__ = ("at_once", "database", "opening", "path", "readers", "running", "writer", "written")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, database: Database, path: Path) -> None:
+        self.database = database
         self.path = path
         self.readers: list[Reader] = []
         #: The event loop's own; opened on a thread, by one that has the lock.
         self.at_once: Reader | None = None
         self.opening = Lock()
         self.writer: Writer | None = None
+        #: Since the last checkpoint.
+        self.written = False
         self.running = 0
 
     def close(self) -> None:
@@ -36,8 +44,10 @@ class _Open:
         if self.at_once is not None:
             self.at_once.close()
         if self.writer is not None:
-            self.writer.checkpoint()
-            self.writer.close()
+            try:
+                self.writer.checkpoint()
+            finally:
+                self.writer.close()
 
 
 class Files:
@@ -63,9 +73,7 @@ class Files:
                 return job(reader)
             finally:
                 file.readers.append(reader)
-                with file.opening:
-                    if file.at_once is None:
-                        file.at_once = self.engine.open_reader(file.path)
+                self._open_at_once(file)
 
         return await self._run(database, "read", READS_CONCURRENT_MAX, work)
 
@@ -84,22 +92,17 @@ class Files:
         def work(file: _Open) -> T:
             if file.writer is None:
                 file.writer = self.engine.open_writer(file.path)
+            file.written = True
             return job(file.writer)
 
         return await self._run(database, "write", 1, work)
 
     async def checkpoint(self) -> None:
-        """Copy back the WALs that have grown."""
+        """Copy back the WALs that have grown, between writes."""
         for key, file in list(self._open.items()):
             wal = file.path.with_name(f"{file.path.name}-wal")
-            if wal.exists() and wal.stat().st_size > CHECKPOINT_BYTES and file.writer is not None:
-                writer = file.writer
-                account = f"upkeep/{key[0]}"
-                file.running += 1
-                try:
-                    await self._crew.run(account, ("checkpoint", key), 1, writer.checkpoint)
-                finally:
-                    await self._let_go(file)
+            if file.written and wal.exists() and wal.stat().st_size > CHECKPOINT_BYTES and self._open.get(key) is file:
+                await self.writing(file.database, partial(_checkpoint, file))
 
     async def close_database(self, database_id: str, generation: int | None = None) -> None:
         """Wait for what runs on one of its generations, or on any, and let go of it."""
@@ -120,11 +123,16 @@ class Files:
         for database_id, _ in list(self._open):
             await self.close_database(database_id)
 
+    def _open_at_once(self, file: _Open) -> None:
+        with file.opening, suppress(TovukError):
+            if file.at_once is None:
+                file.at_once = self.engine.open_reader(file.path)
+
     async def _run(self, database: Database, kind: str, lane_max: int, work: Callable[[_Open], T]) -> T:
         key = (database.id, database.generation)
         file = self._open.get(key)
         if file is None:
-            file = self._open[key] = _Open(generation.path(self._data_dir, database))
+            file = self._open[key] = _Open(database, generation.path(self._data_dir, database))
         self._open.move_to_end(key)
         file.running += 1
 
@@ -145,10 +153,21 @@ class Files:
         file.running -= 1
         async with self._idle:
             self._idle.notify_all()
-        for key, other in list(self._open.items())[: max(0, len(self._open) - OPEN_ENTRIES_MAX)]:
-            if not other.running:
-                del self._open[key]
-                await asyncio.to_thread(other.close)
+        while len(self._open) > OPEN_ENTRIES_MAX:
+            key = next((key for key, other in self._open.items() if not other.running), None)
+            if key is None:
+                return
+            closing = self._open.pop(key)
+            try:
+                await asyncio.to_thread(closing.close)
+            except TovukError as error:
+                # What it holds is durable, and the next to open it finds that.
+                _log.warning("a file could not be closed in order: %s", error)
+
+
+def _checkpoint(file: _Open, writer: Writer) -> None:
+    writer.checkpoint()
+    file.written = False
 
 
 def _is_idle(file: _Open) -> bool:

@@ -77,7 +77,7 @@ async def _serve(settings: Settings) -> None:
     lifecycle = Lifecycle(
         catalog, files, backups, usage, databases.directory, ControlRegistry(control), metered.meters, SystemClock()
     )
-    upkeep = Upkeep(lifecycle, backups, files)
+    upkeep = Upkeep(lifecycle, backups, databases, files)
 
     async def ready() -> bool:
         await catalog.check()

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 
 from tovuk_kit.errors import TovukError
 from tovuk_sqlite.backups import Backups
+from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.lifecycle import Lifecycle
 
 #: Seconds between looks at deletions under way, at the registry, at the WALs, and at backups that have expired.
-DELETIONS_S, REGISTRY_S, CHECKPOINT_S, EXPIRY_S = 1.0, 5.0, 1.0, 60.0
+DELETIONS_S, REGISTRY_S, SHRINK_S, CHECKPOINT_S, EXPIRY_S = 1.0, 5.0, 1.0, 1.0, 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -18,9 +19,10 @@ _log = logging.getLogger(__name__)
 class Upkeep:
     """Tasks that run until they are closed; each outlives its failures."""
 
-    def __init__(self, lifecycle: Lifecycle, backups: Backups, files: Files) -> None:
+    def __init__(self, lifecycle: Lifecycle, backups: Backups, databases: Databases, files: Files) -> None:
         self._lifecycle = lifecycle
         self._backups = backups
+        self._databases = databases
         self._files = files
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -30,6 +32,7 @@ class Upkeep:
             (self._lifecycle.finish_deletions, DELETIONS_S),
             (self._lifecycle.settle, REGISTRY_S),
             (self._lifecycle.bury_services, REGISTRY_S),
+            (self._databases.shrink, SHRINK_S),
             (self._files.checkpoint, CHECKPOINT_S),
             (self._backups.expire, EXPIRY_S),
         ):

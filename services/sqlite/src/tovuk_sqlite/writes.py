@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -136,16 +137,17 @@ class Writes:
     async def _work_off(self, database: Database) -> None:
         waiting = self._waiting[database]
         while waiting:
+            group = _Group()
             try:
-                group = await self._files.writing(database, lambda writer: self._commit(database, writer, waiting))
+                await self._files.writing(database, partial(self._commit, database, waiting, group))
             except Exception as error:  # noqa: BLE001  # whoever waits gets an answer
-                # No thread, no file: nothing of theirs was begun.
-                told = error if isinstance(error, TovukError) else InternalError()
-                untouched = list(waiting)
-                waiting.clear()
-                for write in untouched:
-                    _answer(write, told)
-                break
+                if not isinstance(error, TovukError):
+                    _log.exception("a commit failed")
+                if not group.answers:
+                    # No thread, no file: nothing of theirs was begun.
+                    group.answers = [(write, _told(error)) for write in waiting]
+                    group.storage_bytes = self._usage.size(database)
+                    waiting.clear()
             self._usage.add_written(database, group.totals)
             self._usage.resize(database, group.storage_bytes)
             for write, ended in group.answers:
@@ -156,17 +158,16 @@ class Writes:
 
     # On a thread.
 
-    def _commit(self, database: Database, writer: Writer, waiting: "deque[Write]") -> _Group:
+    def _commit(self, database: Database, waiting: "deque[Write]", group: _Group, writer: Writer) -> None:
         writes: list[Write] = []
         # The loop only appends.
         while waiting and len(writes) < GROUP_WRITES_MAX:
             writes.append(waiting.popleft())
-        group = _Group()
         try:
             late = self._together(writer, writes, group)
         except _Broken:
             late = []
-            group = self._apart(writer, writes)
+            self._apart(writer, writes, group)
         except Exception as error:  # noqa: BLE001  # whoever was taken gets an answer
             group.answers = [(write, _told(error)) for write in writes]
             late = []
@@ -176,11 +177,9 @@ class Writes:
         except TovukError:
             # What is durable is told all the same; the size follows with the next write.
             group.storage_bytes = self._usage.size(database)
-        return group
 
-    def _apart(self, writer: Writer, writes: list[Write]) -> _Group:
+    def _apart(self, writer: Writer, writes: list[Write], whole: _Group) -> None:
         """Each in a transaction of its own."""
-        whole = _Group()
         for write in writes:
             one = _Group()
             try:
@@ -190,7 +189,6 @@ class Writes:
             else:
                 whole.answers += one.answers
                 whole.totals |= one.totals
-        return whole
 
     def _together(self, writer: Writer, writes: list[Write], group: _Group) -> list[Write]:
         """One transaction; the writes for which there was no time any more. Raises _Broken, and what befalls all."""

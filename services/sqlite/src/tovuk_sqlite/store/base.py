@@ -237,6 +237,10 @@ class Writer(Reader, Protocol):
         """Copy the WAL back. Nothing else ever does: who ships the WAL reads its frames before."""
         ...
 
+    def free_bytes(self) -> int:
+        """Free pages of the file times their size: what `shrink` would give back."""
+        ...
+
     def shrink(self) -> bool:
         """Give some free pages back to the disk, in a transaction of its own; whether any are left."""
         ...

@@ -294,10 +294,14 @@ class _Connection:
         with _faults():
             self._sql.checkpoint()
 
+    def free_bytes(self) -> int:
+        with _faults():
+            return int(self._own("PRAGMA freelist_count")[0][0]) * self._page_bytes
+
     def shrink(self) -> bool:
         with _faults():
             self._own(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
-            return int(self._own("PRAGMA freelist_count")[0][0]) > 0
+            return self.free_bytes() > 0
 
     def _own(self, sql: str) -> list[Any]:
         rows: list[Any] = msgspec.json.decode(self._sql.run([(sql, ())], trusted=True)[0].rows)

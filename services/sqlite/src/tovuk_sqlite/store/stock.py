@@ -522,10 +522,14 @@ class _Connection:
         with _faults():
             self._sql.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
+    def free_bytes(self) -> int:
+        with _faults():
+            return int(self._own("PRAGMA freelist_count")[0][0]) * self._page_bytes
+
     def shrink(self) -> bool:
         with _faults():
             self._own(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
-            return int(self._own("PRAGMA freelist_count")[0][0]) > 0
+            return self.free_bytes() > 0
 
     def _own(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
         """Run a statement of ours: never from the cache, where the tenant's guarded ones are."""

@@ -1,0 +1,56 @@
+"""Open files: checkpoints between writes, and as many open as allowed."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tovuk_sqlite.limits import CHECKPOINT_BYTES
+
+COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < {}) "
+FILL = "insert into t " + COUNT + "select zeroblob(1000) from c"
+
+
+def _main_bytes(node: Any) -> int:
+    (path,) = node.data_dir.glob("databases/*/*/1.sqlite")
+    size: int = path.stat().st_size
+    return size
+
+
+async def test_a_log_that_has_grown_is_copied_back_between_the_writes_of_others(node: Any) -> None:
+    target = await node.create()
+    await node.long(target, "create table t(a)")
+    await node.long(target, FILL.format(CHECKPOINT_BYTES // 1_000))
+    before = _main_bytes(node)
+    writing = [asyncio.ensure_future(node.ask(target, "insert into t values (1)")) for _ in range(100)]
+    await node.files.checkpoint()
+    answers = await asyncio.gather(*writing)
+    assert sum(answer["rowsWritten"] for answer in answers) == 100
+    assert _main_bytes(node) > before + CHECKPOINT_BYTES // 2
+
+
+async def test_a_small_log_stays(node: Any) -> None:
+    target = await node.create()
+    before = _main_bytes(node)
+    await node.long(target, "create table t(a)")
+    await node.files.checkpoint()
+    assert _main_bytes(node) == before
+
+
+async def test_more_files_than_may_be_open_are_all_answered(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tovuk_sqlite.files.OPEN_ENTRIES_MAX", 2)
+    targets = [await node.create(f"DB{index}") for index in range(6)]
+    for _ in range(2):
+        await asyncio.gather(*(node.long(target, "create table if not exists t(a)") for target in targets))
+        await asyncio.gather(*(node.ask(target, "insert into t values (1)") for target in targets))
+    for target in targets:
+        assert (await node.ask(target, "select count(*) from t"))["rows"] == [[2]]
+
+
+async def test_a_file_that_is_gone_is_told_and_harms_no_other(node: Any) -> None:
+    target = await node.create()
+    (path,) = node.data_dir.glob("databases/*/*/1.sqlite")
+    other = await node.create("OTHER")
+    path.unlink()
+    answers = await asyncio.gather(node.long(target, "select 1"), node.long(other, "select 1"), return_exceptions=True)
+    assert (answers[0].code, answers[1]["rows"]) == ("store_unavailable", [[1]])
