@@ -28,7 +28,7 @@ from tovuk_sqlite.limits import (
     PARAMETER_ENTRIES_MAX_ELSE,
     QUERY_SECONDS_MAX,
     SHRINK_BYTES_MIN,
-    SHRINK_PARTS,
+    SHRINK_PERCENT_MIN,
     STATEMENT_BYTES_MAX,
 )
 from tovuk_sqlite.room import STORAGE, Room
@@ -324,7 +324,7 @@ class Databases:
 
 
 def _has_much_to_give(writer: Writer) -> bool:
-    return writer.free_bytes() >= max(SHRINK_BYTES_MIN, writer.storage_bytes() // SHRINK_PARTS)
+    return writer.free_bytes() >= max(SHRINK_BYTES_MIN, writer.storage_bytes() * SHRINK_PERCENT_MIN // 100)
 
 
 def _shrunk(writer: Writer) -> tuple[bool, int]:

@@ -61,9 +61,9 @@ OPEN_ENTRIES_MAX: Final = 128
 DATABASE_CACHE_ENTRIES_MAX: Final = 10_000
 #: Pages of the WAL after which it is copied back.
 CHECKPOINT_BYTES: Final = 4 * _MIB_BYTES
-#: Free pages are given back when they are so many bytes and one of so many parts of the file: less is soon used again.
+#: Free pages are given back when they are so many bytes and so many percent of the file: less is soon used again.
 SHRINK_BYTES_MIN: Final = _MIB_BYTES
-SHRINK_PARTS: Final = 4
+SHRINK_PERCENT_MIN: Final = 25
 #: Units of rows that a run reserves first; each time they do not suffice it reserves eight times as many.
 FIRST_UNIT_ENTRIES: Final = 1_000
 #: What is reserved where no limit binds.
