@@ -110,9 +110,12 @@ class Node:
         rows: list[Any] = json.loads(answer)["results"][-1]["rows"]
         return rows
 
-    async def long(self, target: Target, sql: str, params: Any = (), plan: str = "self_hosted") -> Any:
+    async def long(
+        self, target: Target, sql: str, params: Any = (), plan: str = "self_hosted", cursor: str = ""
+    ) -> Any:
         """The answer to one statement, the long way."""
-        return json.loads(await self.databases.run(target, plan, [Statement(sql, params)], batch=False))
+        statement = Statement(sql, params)
+        return json.loads(await self.databases.run(target, plan, [statement], batch=False, cursor=cursor))
 
     async def short(self, target: Target, sql: str, params: Any = (), plan: str = "self_hosted") -> Any:
         """The answer to one statement that is done at once, or the error, or NotShort."""

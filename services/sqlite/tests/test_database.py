@@ -83,3 +83,21 @@ async def test_what_a_write_read_before_it_failed_is_counted(node: Any) -> None:
     )
     answers.append(await node.long(target, "select a from t"))
     await until(lambda: node.metered("sqlite_rows_read") > before + answers[-1]["rowsRead"])
+
+
+async def test_a_large_result_comes_page_by_page(node: Any) -> None:
+    target = await node.create()
+    sql = COUNT.format(25_000) + "select x from c"
+    page = await node.long(target, sql)
+    rows = page["rows"]
+    while page["cursor"]:
+        assert page["rowCount"] == 10_000
+        page = await node.long(target, sql, cursor=page["cursor"])
+        rows += page["rows"]
+    assert rows == [[x] for x in range(1, 25_001)]
+
+
+async def test_a_cursor_is_its_own_statements(node: Any) -> None:
+    target = await node.create()
+    cursor = (await node.long(target, COUNT.format(10_001) + "select x from c"))["cursor"]
+    assert await _refused(node.long(target, "select 1", cursor=cursor)) == "sqlite_cursor_invalid"

@@ -15,10 +15,11 @@ _SIGNATURE_BYTES = 16
 
 
 class Place(NamedTuple):
-    """Rows that former pages had, and the state of the database they were read from."""
+    """Rows that former pages had, the state of the database they were read from, and who waits to read on, if any."""
 
     rows: int
     state: str
+    page: str = ""
 
 
 def encode_cursor(secret: bytes, database_id: str, statement: Statement, place: Place) -> str:

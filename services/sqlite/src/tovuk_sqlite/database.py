@@ -7,8 +7,9 @@ Rows are reserved before and while it runs: it stops in the middle of a statemen
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from tovuk_kit.errors import InternalError, Outcome, StoreUnavailable, TovukError
@@ -31,6 +32,7 @@ from tovuk_sqlite.limits import (
     SHRINK_PERCENT_MIN,
     STATEMENT_BYTES_MAX,
 )
+from tovuk_sqlite.pages import Pages
 from tovuk_sqlite.room import STORAGE, Room
 from tovuk_sqlite.store.base import (
     Bound,
@@ -69,6 +71,7 @@ class Databases:
         self._loop = asyncio.get_running_loop()
         self.writes = Writes(files, usage)
         self.directory = Directory(catalog)
+        self.pages = Pages(files)
         #: Commits of each database in this process: what a cursor's pages have in common.
         self._commits: dict[str, int] = {}
         self._incarnation = secrets.token_hex(8)
@@ -82,19 +85,17 @@ class Databases:
         self._check(statements)
         database = await self.directory.resolve(target)
         began = time.monotonic()
-        state = f"{self._incarnation}.{database.generation}.{self._commits.get(database.id, 0)}"
+        state = self._state(database)
         place = Place(0, state)
         if cursor:
             place = decode_cursor(self._catalog.cursor_key, database.id, statements[0], cursor)
-            if place.state != state:
-                raise CursorExpired
         call = Call()
         reads = all(statement.sql.lstrip(" \t\r\n(;").lower().startswith(_READS) for statement in statements)
         try:
             try:
                 if not reads:
                     raise NotARead
-                results = await self._read(database, plan, statements, call, place.rows, batch=batch)
+                results, place = await self._read_on(database, plan, statements, call, place, state, batch=batch)
                 size = self._usage.size(database)
             except NotARead:
                 await self._gates.enter(database.id)
@@ -109,6 +110,9 @@ class Databases:
             call.leave()
             raise
         return await self._answer(database, statements, results, size, began, place, batch=batch)
+
+    def _state(self, database: Database) -> str:
+        return f"{self._incarnation}.{database.generation}.{self._commits.get(database.id, 0)}"
 
     async def estimate(self, target: Target, statement: Statement) -> bytes:
         """How a statement would run, as JSON; it is not run, and nothing is counted."""
@@ -143,30 +147,69 @@ class Databases:
         """Wait for what is under way."""
         await self.writes.close()
 
-    async def _read(
+    async def _read_on(
         self,
         database: Database,
         plan: str,
         statements: Sequence[Statement],
         call: Call,
-        skip_rows: int,
+        place: Place,
+        state: str,
         *,
         batch: bool,
-    ) -> list[Result]:
+    ) -> tuple[list[Result], Place]:
+        """The results from a place on, and whence the next page is read."""
+        reader = self.pages.take(database, place.page) if place.page else None
+        if reader is not None:
+            page = await self._read(
+                database, plan, call, lambda reader, budget: [reader.next_page(budget)], reader=reader
+            )
+            if page is not None:
+                return page[0], place._replace(page=page[1])
+        if place.state != state:
+            raise CursorExpired
+
+        def run(reader: Reader, budget: Budget) -> list[Result]:
+            return reader.run(statements, replace(budget, whole=batch, resumable=not batch, skip_rows=place.rows))
+
+        first = await self._read(database, plan, call, run)
+        assert first is not None
+        if place.rows and state != self._state(database):
+            raise CursorExpired
+        return first[0], place._replace(page=first[1])
+
+    async def _read(
+        self,
+        database: Database,
+        plan: str,
+        call: Call,
+        run: Callable[[Reader, Budget], list[Result]],
+        *,
+        reader: Reader | None = None,
+    ) -> tuple[list[Result], str] | None:
+        """What `run` gives, metered, and the page that waits behind it; None where the reader was closed before."""
         units = Units(self._meters, database.account_id, "sqlite_rows_read", waits=True)
-        await units.begin()
-        budget = self._budget(plan, units, None, time.monotonic(), batch=batch, skip_rows=skip_rows)
+        try:
+            await units.begin()
+        except BaseException:
+            if reader is not None:
+                self._files.let_go(database, reader)
+            raise
+        budget = self._budget(plan, units, None, time.monotonic(), batch=False)
         used = 0
 
-        def job(reader: Reader) -> list[Result]:
+        def job(reader: Reader) -> tuple[list[Result], str]:
             nonlocal used
             with call.on(reader):
                 try:
-                    return reader.run(statements, budget)
+                    results = run(reader, budget)
                 finally:
                     used = reader.rows_read
+            return results, self.pages.keep(database, reader) if reader.suspended else ""
 
         try:
+            if reader is not None:
+                return await self._files.reading_on(database, reader, job)
             return await self._files.reading(database, job)
         except Exhausted as exhausted:
             raise _refused(units) from exhausted
@@ -260,9 +303,7 @@ class Databases:
         read.count(database, done.rows_read)
         self._meters.level_changed(STORE, database.account_id, STORAGE)
 
-    def _budget(
-        self, plan: str, read: Units, written: Units | None, began: float, *, batch: bool, skip_rows: int = 0
-    ) -> Budget:
+    def _budget(self, plan: str, read: Units, written: Units | None, began: float, *, batch: bool) -> Budget:
         ends_at_s = began + QUERY_SECONDS_MAX
 
         def more(bound: Bound, used: int) -> int:
@@ -279,7 +320,6 @@ class Databases:
             result_bytes=PAGE_BYTES_MAX,
             params=PARAMETER_ENTRIES_MAX.get(plan, PARAMETER_ENTRIES_MAX_ELSE),
             whole=batch,
-            skip_rows=skip_rows,
         )
 
     async def advice(self, database: Database, statement: Statement) -> list[str]:
@@ -309,7 +349,7 @@ class Databases:
             return answer.batch(results, answer.Facts(exact, size, began, actions))
         cursor = None
         if results[0].more:
-            then = Place(place.rows + results[0].row_count, place.state)
+            then = place._replace(rows=place.rows + results[0].row_count)
             cursor = encode_cursor(self._catalog.cursor_key, database.id, statements[0], then)
             actions.append("Send the same statement with this cursor for the next page.")
         return answer.single(results[0], answer.Facts(exact, size, began, actions), cursor)

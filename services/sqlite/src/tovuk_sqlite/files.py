@@ -24,12 +24,14 @@ _log = logging.getLogger(__name__)
 class _Open:
     """One generation's connections. A lane of the crew has each of them to itself."""
 
-    __slots__ = ("at_once", "database", "opening", "path", "readers", "running", "writer", "written")
+    __slots__ = ("at_once", "database", "opening", "path", "readers", "running", "suspended", "writer", "written")
 
     def __init__(self, database: Database, path: Path) -> None:
         self.database = database
         self.path = path
         self.readers: list[Reader] = []
+        #: Those whose statement waits for its next page.
+        self.suspended: set[Reader] = set()
         #: The event loop's own; opened on a thread, by one that has the lock.
         self.at_once: Reader | None = None
         self.opening = Lock()
@@ -39,8 +41,9 @@ class _Open:
         self.running = 0
 
     def close(self) -> None:
-        for reader in self.readers:
+        for reader in (*self.readers, *self.suspended):
             reader.close()
+        self.suspended.clear()
         if self.at_once is not None:
             self.at_once.close()
         if self.writer is not None:
@@ -72,10 +75,33 @@ class Files:
             try:
                 return job(reader)
             finally:
-                file.readers.append(reader)
+                _put_back(file, reader)
                 self._open_at_once(file)
 
         return await self._run(database, "read", READS_CONCURRENT_MAX, work)
+
+    async def reading_on(self, database: Database, reader: Reader, job: Callable[[Reader], T]) -> T | None:
+        """Run a job with a reader that `reading` left suspended; None where its file was closed since."""
+        file = self._open.get((database.id, database.generation))
+        if file is None or reader not in file.suspended:
+            return None
+        file.suspended.discard(reader)
+
+        def work(file: _Open) -> T:
+            try:
+                return job(reader)
+            finally:
+                _put_back(file, reader)
+
+        return await self._run(database, "read", READS_CONCURRENT_MAX, work)
+
+    def let_go(self, database: Database, reader: Reader) -> None:
+        """End what the reader has suspended."""
+        file = self._open.get((database.id, database.generation))
+        if file is not None and reader in file.suspended:
+            file.suspended.discard(reader)
+            reader.let_go()
+            _put_back(file, reader)
 
     def reading_at_once(self, database: Database, job: Callable[[Reader], T]) -> T | None:
         """Run a job that ends at once on the loop's thread; None where `reading` has not opened the file before."""
@@ -163,6 +189,15 @@ class Files:
             except TovukError as error:
                 # What it holds is durable, and the next to open it finds that.
                 _log.warning("a file could not be closed in order: %s", error)
+
+
+def _put_back(file: _Open, reader: Reader) -> None:
+    if reader.suspended:
+        file.suspended.add(reader)
+    elif len(file.readers) < READS_CONCURRENT_MAX:
+        file.readers.append(reader)
+    else:
+        reader.close()
 
 
 def _checkpoint(file: _Open, writer: Writer) -> None:

@@ -61,6 +61,11 @@ OPEN_ENTRIES_MAX: Final = 128
 DATABASE_CACHE_ENTRIES_MAX: Final = 10_000
 #: Pages of the WAL after which it is copied back.
 CHECKPOINT_BYTES: Final = 4 * _MIB_BYTES
+#: Reads that wait for their next page, of all accounts and of one; and how long. Their snapshots keep the WAL from
+#: being copied back.
+SUSPENDED_ENTRIES_MAX: Final = 64
+SUSPENDED_PER_ACCOUNT_ENTRIES_MAX: Final = 8
+SUSPENDED_SECONDS: Final = 15.0
 #: Free pages are given back when they are so many bytes and so many percent of the file: less is soon used again.
 SHRINK_BYTES_MIN: Final = _MIB_BYTES
 SHRINK_PERCENT_MIN: Final = 25

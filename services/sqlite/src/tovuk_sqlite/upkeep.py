@@ -11,7 +11,7 @@ from tovuk_sqlite.files import Files
 from tovuk_sqlite.lifecycle import Lifecycle
 
 #: Seconds between looks at deletions under way, at the registry, at the WALs, and at backups that have expired.
-DELETIONS_S, REGISTRY_S, SHRINK_S, CHECKPOINT_S, EXPIRY_S = 1.0, 5.0, 1.0, 1.0, 60.0
+DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S, EXPIRY_S = 1.0, 5.0, 1.0, 1.0, 1.0, 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Upkeep:
             (self._lifecycle.settle, REGISTRY_S),
             (self._lifecycle.bury_services, REGISTRY_S),
             (self._databases.shrink, SHRINK_S),
+            (self._databases.pages.expire, PAGES_S),
             (self._files.checkpoint, CHECKPOINT_S),
             (self._backups.expire, EXPIRY_S),
         ):

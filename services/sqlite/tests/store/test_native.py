@@ -80,6 +80,26 @@ def test_a_write_without_room_leaves_the_others_of_its_transaction(file: Any) ->
     assert file.rows("select length(a) from t") == b"[[100]]"
 
 
+def test_a_statement_waits_for_its_next_page_on_its_snapshot(tables: Any, make_budget: Any) -> None:
+    (first,) = tables.read("select id from t", result_rows=600, resumable=True)
+    assert (first.row_count, first.more, tables.reader.suspended) == (600, True, True)
+    tables.write("delete from t")
+    second = tables.reader.next_page(make_budget(result_rows=600))
+    assert (second.row_count, second.more, second.rows[:6]) == (400, False, b"[[601]")
+    assert first.rows_read + tables.reader.rows_read <= 1_001
+    assert tables.rows("select count(*) from t") == b"[[0]]"
+
+
+def test_a_suspended_statement_ends_when_it_is_let_go_or_fails(tables: Any, make_budget: Any) -> None:
+    tables.read("select id from t", result_rows=10, resumable=True)
+    with pytest.raises(Exhausted):
+        tables.reader.next_page(make_budget(rows_read=5))
+    assert (tables.reader.suspended, tables.reader.rows_read) == (False, 5)
+    tables.read("select id from t", result_rows=10, resumable=True)
+    tables.reader.let_go()
+    assert tables.rows("select count(*) from t") == b"[[1000]]"
+
+
 def test_the_other_library_opens_none_of_its_files(file: Any, tmp_path: Path) -> None:
     """A process that closes a descriptor of a file loses all its locks on it: each library has files of its own."""
     file.write("create table t(a)", "insert into t values (1)")

@@ -64,6 +64,8 @@ class Budget:
     params: int
     #: A result that does not fit its page is refused, not cut: a batch has no cursors.
     whole: bool = False
+    #: Where one reading statement has another page, keep it open for `next_page`, if the engine can.
+    resumable: bool = False
     #: Rows of a reading statement that former pages had.
     skip_rows: int = 0
 
@@ -163,6 +165,19 @@ class Reader(Protocol):
 
     def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
         """The results. Raises NotARead, Exhausted, and what a statement does wrong."""
+        ...
+
+    @property
+    def suspended(self) -> bool:
+        """Whether a statement is open for `next_page`; until it ends nothing else runs."""
+        ...
+
+    def next_page(self, budget: Budget) -> Result:
+        """The next rows of the suspended statement, on its snapshot, with its own figures. What raises ends it."""
+        ...
+
+    def let_go(self) -> None:
+        """End the suspended statement, if there is one."""
         ...
 
     def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> "list[Result | Failed | NotShort]":

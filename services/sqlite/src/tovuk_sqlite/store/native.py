@@ -165,6 +165,7 @@ class _Connection:
                 page_rows_max=budget.result_rows,
                 page_bytes_max=budget.result_bytes,
                 whole=budget.whole,
+                resumable=budget.resumable,
                 skip_rows=budget.skip_rows,
                 pages_max=max(1, budget.file_bytes // self._page_bytes) if self._writes else 0,
             )
@@ -177,6 +178,29 @@ class _Connection:
         results = list(map(_result, pages))
         self.rows_read = sum(result.rows_read for result in results)
         return results
+
+    @property
+    def suspended(self) -> bool:
+        return self._sql.suspended
+
+    def next_page(self, budget: Budget) -> Result:
+        try:
+            page = self._sql.next_page(
+                rows_read_max=budget.rows_read,
+                more=_more(budget),
+                deadline_ms=_deadline_ms(budget),
+                interrupt=self._interrupt,
+                page_rows_max=budget.result_rows,
+                page_bytes_max=budget.result_bytes,
+            )
+        except SqliteError as error:
+            self.rows_read = error.rows_read
+            raise self._told(error) from error
+        self.rows_read = page.rows_read
+        return _result(page)
+
+    def let_go(self) -> None:
+        self._sql.close_cursor()
 
     def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Result | Failed | NotShort]:
         try:

@@ -228,6 +228,16 @@ class _Connection:
     def rows_read(self) -> int:
         return min(self._read + self._scanned, self._rows_read)
 
+    @property
+    def suspended(self) -> bool:
+        return False
+
+    def next_page(self, budget: Budget) -> Result:
+        raise AssertionError("this engine suspends nothing")
+
+    def let_go(self) -> None:
+        """Nothing is ever suspended."""
+
     def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Result | Failed | NotShort]:
         ends_at_s = time.monotonic() + bounds.total_s
         ended: list[Result | Failed | NotShort] = []
