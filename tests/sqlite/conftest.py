@@ -60,8 +60,8 @@ def database(product: Product) -> Iterator[TenantDatabase]:
 
 @pytest.fixture(scope="package")
 def composition(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
-    """The product's processes one by one, to be killed."""
-    with Composition.started(tmp_path_factory.mktemp("composition")) as started:
+    """The product's processes one by one, to be killed; databases lie at two shards."""
+    with Composition.started(tmp_path_factory.mktemp("composition"), shards=2) as started:
         yield started
 
 

@@ -42,8 +42,9 @@ async def _killed_in_traffic(composition: Composition, load: Load, writers: RowW
     traffic = asyncio.create_task(load.run(writers, connections=_CONNECTIONS, enough=killed.is_set))
     while load.done < enough and not traffic.done():  # noqa: ASYNC110 -- the load tells nobody
         await asyncio.sleep(0.002)
-    composition.kill("sqlite")
+    shard = rng.choice(composition.shards)
+    composition.kill(shard)
     killed.set()
-    composition.start("sqlite")
+    composition.start(shard)
     await traffic
     composition.wait_until_ready()

@@ -1,4 +1,4 @@
-"""The product's processes one by one, for what the launcher does not do: several kv replicas, clocks that differ."""
+"""The product's processes one by one, for what the launcher does not do: replicas, shards, clocks that differ."""
 
 import os
 import secrets
@@ -21,9 +21,11 @@ _POLL_S = 0.02
 
 
 class Composition:
-    """Control, metering, NATS, one gateway and some kv processes, each started by its own console script."""
+    """Control, metering, NATS, one gateway, some kv processes and sqlite shards, each by its own console script."""
 
-    def __init__(self, directory: Path, sockets: Path, kv_settings: Mapping[str, str], replicas: int) -> None:
+    def __init__(
+        self, directory: Path, sockets: Path, kv_settings: Mapping[str, str], replicas: int, shards: int
+    ) -> None:
         self._directory = directory
         self._key = secrets.token_hex(32)
         self._nats = nats.embedded(directory, self._key)
@@ -32,6 +34,8 @@ class Composition:
         self.token = f"bootstrap-{secrets.token_hex(16)}"
         #: The names of the kv processes.
         self.replicas = [f"kv-{index}" for index in range(replicas)]
+        #: The names of the sqlite processes.
+        self.shards = ["sqlite", *(f"sqlite-{number}" for number in range(2, shards + 1))]
         #: By name: variables of one process alone, such as a faked clock's.
         self.own_settings: dict[str, dict[str, str]] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -43,7 +47,6 @@ class Composition:
             "TOVUK_CONTROL_TARGET": f"unix:{sockets}/control.sock",
             "TOVUK_METERING_TARGET": f"unix:{sockets}/metering.sock",
             "TOVUK_KV_TARGETS": ",".join(f"unix:{sockets}/{name}.sock" for name in self.replicas),
-            "TOVUK_SQLITE_TARGETS": f"unix:{sockets}/sqlite.sock",
         }
         self._settings = {
             "nats": shared,
@@ -62,10 +65,14 @@ class Composition:
                 name: {**shared, **kv_settings, "TOVUK_KV_LISTEN": f"unix:{sockets}/{name}.sock"}
                 for name in self.replicas
             },
-            "sqlite": {
-                **shared,
-                "TOVUK_SQLITE_DATA_DIR": f"{directory}/sqlite",
-                "TOVUK_SQLITE_LISTEN": f"unix:{sockets}/sqlite.sock",
+            **{
+                name: {
+                    **shared,
+                    "TOVUK_SQLITE_DATA_DIR": f"{directory}/{name}",
+                    "TOVUK_SQLITE_LISTEN": f"unix:{sockets}/{name}.sock",
+                    "TOVUK_SQLITE_SHARD": name,
+                }
+                for name in self.shards
             },
             "gateway": {**shared, "TOVUK_GATEWAY_LISTEN": f"127.0.0.1:{port}"},
         }
@@ -78,6 +85,7 @@ class Composition:
         *,
         redis_url: str = "",
         replicas: int = 1,
+        shards: int = 1,
         own_settings: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Iterator["Composition"]:
         """Everything, ready when the context begins; without a Redis its one kv process keeps its keys in SQLite."""
@@ -87,7 +95,7 @@ class Composition:
             else {"TOVUK_KV_ENGINE": "sqlite", "TOVUK_KV_DATA_DIR": str(directory / "kv")}
         )
         with ground.socket_directory(directory) as sockets:
-            made = cls(directory, sockets, kv_settings, replicas)
+            made = cls(directory, sockets, kv_settings, replicas, shards)
             for name, settings in (own_settings or {}).items():
                 made.own_settings[name] = dict(settings)
             try:
@@ -157,7 +165,7 @@ class Composition:
             time.sleep(_POLL_S)
 
     def _stop(self) -> None:
-        for name in ("gateway", *self.replicas, "sqlite", "control", "metering", "nats"):
+        for name in ("gateway", *self.replicas, *self.shards, "control", "metering", "nats"):
             process = self._running.pop(name, None)
             if process is None:
                 continue

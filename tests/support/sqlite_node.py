@@ -183,7 +183,7 @@ async def sqlite_node(
     catalog = await SqliteCatalog.open(data_dir)
     crew = Crew(8)
     files = Files(engine, crew, data_dir)
-    usage = FolderUsage(catalog, files.writing)
+    usage = FolderUsage(catalog, files.writing, lambda: None)
     await usage.load()
     metering = GrantingMetering()
     meters = Meters(leases=metering, reports=metering)

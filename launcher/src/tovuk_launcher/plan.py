@@ -40,7 +40,6 @@ def stages(house: House, inherited: Mapping[str, str]) -> tuple[tuple[Program, .
         "TOVUK_CONTROL_TARGET": _socket(house, "control"),
         "TOVUK_METERING_TARGET": _socket(house, "metering"),
         "TOVUK_KV_TARGETS": _socket(house, "kv"),
-        "TOVUK_SQLITE_TARGETS": _socket(house, "sqlite"),
     }
     shared.pop("TOVUK_BOOTSTRAP_TOKEN", None)
     gateways = tuple(

@@ -13,8 +13,10 @@ from tovuk_control.project.changes import Publish
 from tovuk_control.project.page import Cursors
 from tovuk_control.project.registry import Registry
 from tovuk_control.project.service import Services
+from tovuk_control.project.shards import Shards
 from tovuk_control.project.token import Tokens
 from tovuk_control.store.accounts import Account
+from tovuk_control.store.shards import Shard
 from tovuk_kit import migrations
 from tovuk_kit.clock import FakeClock
 from tovuk_kit.database import Database, open_database
@@ -110,6 +112,18 @@ def registry(database: Database, clock: FakeClock) -> Registry:
 @pytest.fixture
 def second_registry(second_database: Database, clock: FakeClock) -> Registry:
     return Registry(second_database, clock)
+
+
+@pytest.fixture
+def shards(database: Database, clock: FakeClock, publish: Publish) -> Shards:
+    return Shards(database, clock, publish)
+
+
+@pytest_asyncio.fixture
+async def shard(shards: Shards) -> str:
+    """The name of a shard that somebody has claimed."""
+    await shards.claim(Shard("shard-1", "unix:/1", "folder-1", "lock-1", "process-1", 0, 0, 30_000, 0), (0, 0))
+    return "shard-1"
 
 
 @pytest.fixture

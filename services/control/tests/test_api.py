@@ -13,6 +13,7 @@ from tovuk_control.project.account import Accounts
 from tovuk_control.project.activity import Activity
 from tovuk_control.project.registry import Registry
 from tovuk_control.project.service import Services
+from tovuk_control.project.shards import Shards
 from tovuk_control.project.token import Tokens
 from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.client import Channel
@@ -33,6 +34,7 @@ class Client:
         self._stubs = [
             grpc_wire.DirectoryStub(channel.grpc),
             grpc_wire.RegistryStub(channel.grpc),
+            grpc_wire.ShardsStub(channel.grpc),
             grpc_wire.AccountsStub(channel.grpc),
             grpc_wire.ServicesStub(channel.grpc),
         ]
@@ -47,6 +49,7 @@ async def control(
     tokens: Tokens,
     services: Services,
     registry: Registry,
+    shards: Shards,
     accounts: Accounts,
     activity: Activity,
     tmp_path: Path,
@@ -54,7 +57,7 @@ async def control(
     server = await start_server(
         f"unix:{tmp_path}/control.sock",
         internal_key=KEY,
-        services=registrations(tokens, services, registry, accounts, activity),
+        services=registrations(tokens, services, registry, shards, accounts, activity),
     )
     channel = Channel(server.target, KEY, "control")
     yield Client(channel)
@@ -128,6 +131,37 @@ async def test_a_service_lives_through_the_wire(control: Client, ada: SimpleName
 async def test_tombstones_travel_by_owner(control: Client) -> None:
     assert list((await control("ListTombstones", wire.ListTombstonesRequest(owner="kv"))).service_ids) == []
     await control("AckTombstone", wire.AckTombstoneRequest(owner="kv", service_id=new_id("service")))
+
+
+async def test_a_shard_and_where_a_database_lies_travel(control: Client, ada: SimpleNamespace) -> None:
+    claim = wire.ClaimShardRequest(
+        shard="shard-1", address="unix:/1", store="folder", lock="lock", holder="process", lasts_ms=30_000
+    )
+    for renewals in (1, 2):
+        reply = await control("ClaimShard", claim)
+        assert (reply.owned, reply.fencing, reply.renewals, reply.lasts_ms) == (True, 1, renewals, 30_000)
+    service = await control(
+        "CreateService", wire.CreateServiceRequest(account_id=ada.id, name="api", kind="rust_worker")
+    )
+    database_id = new_id("sqlite")
+    await control(
+        "Reserve",
+        wire.ReserveRequest(
+            account_id=ada.id,
+            service_id=service.id,
+            kind="sqlite_database",
+            resource_id=database_id,
+            name="DB",
+            shard="shard-1",
+        ),
+    )
+    placement = wire.Placement(database_id=database_id, shard="shard-1")
+    assert await control("LocateDatabase", wire.LocateDatabaseRequest(service_id=service.id, ref="DB")) == placement
+    listed = await control("ListPlacements", wire.ListPlacementsRequest(service_id=service.id))
+    assert list(listed.placements) == [placement]
+    await control("ReleaseShard", wire.ReleaseShardRequest(shard="shard-1", holder="process"))
+    (shard,) = (await control("ListShards", wire.ListShardsRequest())).shards
+    assert shard == wire.Shard(name="shard-1", address="unix:/1", fencing=1, live=False, databases=1)
 
 
 async def test_a_token_lives_through_the_wire(control: Client, ada: SimpleNamespace, clock: FakeClock) -> None:

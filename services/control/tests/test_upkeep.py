@@ -18,6 +18,7 @@ from tovuk_control.project.activity import Activity
 from tovuk_control.project.changes import Publish
 from tovuk_control.project.registry import Registry
 from tovuk_control.project.service import Services
+from tovuk_control.project.shards import Shards
 from tovuk_control.project.token import Tokens
 from tovuk_control.store.accounts import Account, posted_plans
 from tovuk_control.upkeep import Upkeep
@@ -198,6 +199,21 @@ async def test_a_service_deleted_72_hours_ago_is_purged_with_all_it_had(
     assert (await services.resolve(ada.id, "kept")).id == kept.id
     entries, _ = await activity.page(ada.id, 1, "")
     assert (entries[0].kind, entries[0].service_id) == ("service_purged", service.id)
+
+
+async def test_a_purged_services_databases_leave_a_tombstone_at_their_shard(
+    upkeep: Upkeep, services: Services, registry: Registry, shards: Shards, shard: str, ada: Account, clock: FakeClock
+) -> None:
+    service = await services.create(ada.id, "api", "rust_worker", {})
+    await registry.reserve(ada.id, service.id, "sqlite_database", new_id("sqlite"), "DB", shard=shard)
+    await services.delete(ada.id, "api")
+    clock.advance(SERVICE_UNDO_MS)
+    await upkeep.sweep()
+    assert await registry.tombstones(f"sqlite/{shard}") == [service.id]
+    assert await registry.tombstones("sqlite/shard-2") == []
+    assert await shards.placements(service.id) == []
+    await registry.acknowledge(f"sqlite/{shard}", service.id)
+    assert await registry.tombstones(f"sqlite/{shard}") == []
 
 
 async def test_a_tombstone_stands_until_its_owner_acknowledges_it(

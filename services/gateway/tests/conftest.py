@@ -56,7 +56,6 @@ class House:
             "control_target": self.target("control"),
             "metering_target": self.target("metering"),
             "kv_targets": (self.target("kv"),),
-            "sqlite_targets": (self.target("sqlite"),),
             "operator_contact": "ops & <friends>",
             **changes,
         }

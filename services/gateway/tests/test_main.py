@@ -20,7 +20,6 @@ def _start(house: Any, port: int, **env: str) -> subprocess.Popen[bytes]:
         "TOVUK_CONTROL_TARGET": house.target("control"),
         "TOVUK_METERING_TARGET": house.target("metering"),
         "TOVUK_KV_TARGETS": house.target("kv"),
-        "TOVUK_SQLITE_TARGETS": house.target("sqlite"),
     }
     command = [str(Path(sys.executable).parent / "tovuk-gateway")]
     return subprocess.Popen(command, env={**os.environ, **settings, **env}, stderr=subprocess.PIPE)

@@ -14,10 +14,12 @@ from tovuk_control.project.account import Accounts
 from tovuk_control.project.activity import Activity
 from tovuk_control.project.registry import Registry
 from tovuk_control.project.service import Services
+from tovuk_control.project.shards import Shards
 from tovuk_control.project.token import Tokens
 from tovuk_control.store.accounts import Account
 from tovuk_control.store.activity import Entry
 from tovuk_control.store.services import Service
+from tovuk_control.store.shards import Placement, Shard
 from tovuk_control.store.tokens import Token
 from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.server import Registration
@@ -57,7 +59,12 @@ class RegistryApi(grpc_wire.RegistryServicer):
 
     async def Reserve(self, request: wire.ReserveRequest, context: Any) -> wire.ReserveReply:
         await self._registry.reserve(
-            request.account_id, request.service_id, request.kind, request.resource_id, request.name
+            request.account_id,
+            request.service_id,
+            request.kind,
+            request.resource_id,
+            request.name,
+            shard=request.shard,
         )
         return wire.ReserveReply()
 
@@ -73,7 +80,7 @@ class RegistryApi(grpc_wire.RegistryServicer):
         return wire.ListUnsettledReply(
             resources=(
                 wire.ResourceRef(service_id=claim.service_id, kind=claim.kind, resource_id=claim.id, name=claim.name)
-                for claim in await self._registry.unsettled(request.kind)
+                for claim in await self._registry.unsettled(request.kind, request.shard)
             )
         )
 
@@ -83,6 +90,51 @@ class RegistryApi(grpc_wire.RegistryServicer):
     async def AckTombstone(self, request: wire.AckTombstoneRequest, context: Any) -> wire.RegistryReply:
         await self._registry.acknowledge(request.owner, request.service_id)
         return wire.RegistryReply()
+
+
+class ShardsApi(grpc_wire.ShardsServicer):
+    """The shards' side, and that of whoever looks for a database."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+
+    async def ClaimShard(self, request: wire.ClaimShardRequest, context: Any) -> wire.ClaimShardReply:
+        wanted = Shard(
+            name=request.shard,
+            address=request.address,
+            store=request.store,
+            lock_id=request.lock,
+            holder=request.holder,
+            fencing=0,
+            renewals=0,
+            lasts_ms=request.lasts_ms,
+            renewed_at_ms=0,
+        )
+        owned, stands = await self._shards.claim(wanted, (request.ended_fencing, request.ended_renewals))
+        return wire.ClaimShardReply(
+            owned=owned, fencing=stands.fencing, renewals=stands.renewals, lasts_ms=stands.lasts_ms
+        )
+
+    async def ReleaseShard(self, request: wire.ReleaseShardRequest, context: Any) -> wire.ReleaseShardReply:
+        await self._shards.release(request.shard, request.holder)
+        return wire.ReleaseShardReply()
+
+    async def ListShards(self, request: wire.ListShardsRequest, context: Any) -> wire.ListShardsReply:
+        return wire.ListShardsReply(
+            shards=(
+                wire.Shard(
+                    name=shard.name, address=shard.address, fencing=shard.fencing, live=live, databases=databases
+                )
+                for shard, live, databases in await self._shards.all()
+            )
+        )
+
+    async def LocateDatabase(self, request: wire.LocateDatabaseRequest, context: Any) -> wire.Placement:
+        return _placement(await self._shards.locate(request.service_id, request.ref))
+
+    async def ListPlacements(self, request: wire.ListPlacementsRequest, context: Any) -> wire.ListPlacementsReply:
+        placements = await self._shards.placements(request.service_id)
+        return wire.ListPlacementsReply(placements=map(_placement, placements))
 
 
 class AccountsApi(grpc_wire.AccountsServicer):
@@ -163,15 +215,25 @@ class ServicesApi(grpc_wire.ServicesServicer):
 
 
 def registrations(
-    tokens: Tokens, services: Services, registry: Registry, accounts: Accounts, activity: Activity
+    tokens: Tokens,
+    services: Services,
+    registry: Registry,
+    shards: Shards,
+    accounts: Accounts,
+    activity: Activity,
 ) -> Sequence[Registration]:
     """Control's servicers, ready to be hosted."""
     return (
         partial(grpc_wire.add_DirectoryServicer_to_server, DirectoryApi(tokens, services)),
         partial(grpc_wire.add_RegistryServicer_to_server, RegistryApi(registry)),
+        partial(grpc_wire.add_ShardsServicer_to_server, ShardsApi(shards)),
         partial(grpc_wire.add_AccountsServicer_to_server, AccountsApi(accounts, tokens, activity)),
         partial(grpc_wire.add_ServicesServicer_to_server, ServicesApi(services)),
     )
+
+
+def _placement(placement: Placement) -> wire.Placement:
+    return wire.Placement(database_id=placement.database_id, shard=placement.shard, confirmed=placement.confirmed)
 
 
 def _account(account: Account) -> wire.Account:

@@ -141,6 +141,18 @@ class ReservationNotFound(TovukError):
     code = "reservation_not_found"
 
 
+class DatabaseNotFound(TovukError):
+    """The service has no database of this id or name."""
+
+    code = "sqlite_database_not_found"
+
+
+class ShardOfOtherFolder(TovukError):
+    """The shard's databases lie in another data folder than the claimant's. Params: shard."""
+
+    code = "shard_of_other_folder"
+
+
 class InvalidRequest(TovukError):
     """A request no well-behaved service sends. Params: reason."""
 

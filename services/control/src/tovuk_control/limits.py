@@ -44,5 +44,8 @@ UNSETTLED_MS: Final = 60_000
 #: Rows in one answer of the registry's lists; the owner asks again after settling them.
 REGISTRY_PAGE: Final = 1_000
 
+#: The longest a claim of a shard may hold: so long a takeover by another machine would wait. Source: own choice.
+SHARD_CLAIM_MS_MAX: Final = 3_600_000
+
 #: Services in one page of a listing; the gateway asks for pages until it has them all.
 SERVICES_PAGE: Final = 2_000

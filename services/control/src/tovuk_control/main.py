@@ -11,6 +11,7 @@ from tovuk_control.project.bootstrap import bootstrap
 from tovuk_control.project.page import Cursors
 from tovuk_control.project.registry import Registry
 from tovuk_control.project.service import Services
+from tovuk_control.project.shards import Shards
 from tovuk_control.project.token import Tokens
 from tovuk_control.settings import Settings
 from tovuk_control.store.accounts import exists_any
@@ -44,6 +45,7 @@ async def _serve(settings: Settings) -> None:
         Tokens(database, clock, notices.publish),
         Services(database, clock, notices.publish, cursors),
         Registry(database, clock),
+        Shards(database, clock, notices.publish),
         Accounts(database, clock, notices.publish, cursors, upkeep.posted),
         Activity(database, clock, cursors),
     )

@@ -10,10 +10,11 @@ from tovuk_control.limits import TOKEN_REMAINS_MS
 from tovuk_control.project import activity
 from tovuk_control.project.account import PlanSink
 from tovuk_control.project.changes import Publish, services_changed
-from tovuk_control.project.registry import OWNERS
+from tovuk_control.project.registry import OWNERS, SHARDED_OWNER
 from tovuk_control.store import accounts as accounts_table
 from tovuk_control.store import resources as resources_table
 from tovuk_control.store import services as services_table
+from tovuk_control.store import shards as shards_table
 from tovuk_control.store import tokens as tokens_table
 from tovuk_kit import tasks
 from tovuk_kit.clock import Clock
@@ -91,8 +92,10 @@ class Upkeep:
         def work(tx: Tx) -> bool:
             if not services_table.purge(tx, service_id, now_ms):
                 return False
+            shards = shards_table.unplace_of_service(tx, service_id)
             resources_table.delete_of_service(tx, service_id)
-            resources_table.bury(tx, service_id, OWNERS, now_ms)
+            owners = (*OWNERS, *(f"{SHARDED_OWNER}{shard}" for shard in shards))
+            resources_table.bury(tx, service_id, owners, now_ms)
             tokens_table.delete_of_service(tx, service_id)
             activity.record(tx, account_id, "service_purged", now_ms, service_id=service_id, name=name)
             return True

@@ -14,7 +14,7 @@ from tovuk_control.errors import (
 from tovuk_control.limits import SERVICE_RESOURCES_MAX
 from tovuk_control.project.account import Accounts
 from tovuk_control.project.activity import Activity
-from tovuk_control.project.registry import COUNTED_KINDS, Registry
+from tovuk_control.project.registry import COUNTED_KINDS, SHARDED_KIND, Registry
 from tovuk_control.project.service import Services
 from tovuk_control.store import resources as table
 from tovuk_control.store.accounts import Account
@@ -176,13 +176,14 @@ async def test_simultaneous_repeats_of_one_claim_all_succeed(
 
 @pytest.mark.proves("RES-066", "RES-067")
 async def test_the_5000th_resource_is_taken_and_the_5001st_refused_also_in_parallel(
-    registry: Registry, second_registry: Registry, database: Database, accounts: Accounts, api: Service
+    registry: Registry, second_registry: Registry, database: Database, accounts: Accounts, api: Service, shard: str
 ) -> None:
+    where = {SHARDED_KIND: shard}
     await accounts.set_plan(api.account_id, "pro")
     await fill(database, api, SERVICE_RESOURCES_MAX - 1)
     results = await asyncio.gather(
         *(
-            instance.reserve(api.account_id, api.id, kind, new_id("x"), f"new{number}")
+            instance.reserve(api.account_id, api.id, kind, new_id("x"), f"new{number}", shard=where.get(kind, ""))
             for number, (instance, kind) in enumerate(
                 zip((registry, second_registry) * 5, COUNTED_KINDS * 2, strict=True)
             )
@@ -207,24 +208,26 @@ async def test_cron_triggers_do_not_count(
 
 
 async def test_the_free_plan_has_ten_databases_in_all_its_living_services(
-    registry: Registry, second_registry: Registry, services: Services, accounts: Accounts, api: Service
+    registry: Registry, second_registry: Registry, services: Services, accounts: Accounts, api: Service, shard: str
 ) -> None:
     other = await services.create(api.account_id, "other", "rust_worker", {})
     for number in range(9):
-        await registry.reserve(api.account_id, api.id, "sqlite_database", new_id("sqlite"), f"DB{number}")
+        await registry.reserve(api.account_id, api.id, "sqlite_database", new_id("sqlite"), f"DB{number}", shard=shard)
     results = await asyncio.gather(
-        registry.reserve(api.account_id, api.id, "sqlite_database", new_id("sqlite"), "LAST"),
-        second_registry.reserve(api.account_id, other.id, "sqlite_database", new_id("sqlite"), "LAST"),
+        registry.reserve(api.account_id, api.id, "sqlite_database", new_id("sqlite"), "LAST", shard=shard),
+        second_registry.reserve(api.account_id, other.id, "sqlite_database", new_id("sqlite"), "LAST", shard=shard),
         return_exceptions=True,
     )
     refused = [result for result in results if isinstance(result, ResourcePlanLimitReached)]
     assert results.count(None) == 1
     assert [error.params for error in refused] == [{"plan": "free", "limit": "10", "kind": "sqlite_database"}]
     await services.delete(api.account_id, api.id)
-    await registry.reserve(api.account_id, other.id, "sqlite_database", new_id("sqlite"), "NOW")
+    await registry.reserve(api.account_id, other.id, "sqlite_database", new_id("sqlite"), "NOW", shard=shard)
     await accounts.set_plan(api.account_id, "pro")
     for number in range(10):
-        await registry.reserve(api.account_id, other.id, "sqlite_database", new_id("sqlite"), f"MORE{number}")
+        await registry.reserve(
+            api.account_id, other.id, "sqlite_database", new_id("sqlite"), f"MORE{number}", shard=shard
+        )
 
 
 @pytest.mark.parametrize(

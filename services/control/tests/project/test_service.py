@@ -250,14 +250,14 @@ async def test_of_a_restore_and_a_creation_of_the_name_one_wins(
 
 
 async def test_a_restore_keeps_the_plans_limits(
-    services: Services, registry: Registry, database: Database, ada: Account
+    services: Services, registry: Registry, database: Database, ada: Account, shard: str
 ) -> None:
     first = await services.create(ada.id, "first", "rust_worker", {})
     for number in range(10):
-        await registry.reserve(ada.id, first.id, "sqlite_database", new_id("sqlite"), f"DB{number}")
+        await registry.reserve(ada.id, first.id, "sqlite_database", new_id("sqlite"), f"DB{number}", shard=shard)
     await services.delete(ada.id, first.id)
     second = await services.create(ada.id, "second", "rust_worker", {})
-    await registry.reserve(ada.id, second.id, "sqlite_database", new_id("sqlite"), "DB")
+    await registry.reserve(ada.id, second.id, "sqlite_database", new_id("sqlite"), "DB", shard=shard)
     with pytest.raises(ResourcePlanLimitReached):
         await services.restore(ada.id, first.id)
     assert await names(services, ada.id) == ["second"]

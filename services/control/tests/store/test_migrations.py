@@ -31,6 +31,22 @@ async def test_the_schema_goes_down_to_nothing_and_up_again(
     await accounts.create("ada", "", "free")
 
 
+async def test_databases_from_before_there_were_shards_lie_at_the_first_one(database: Database) -> None:
+    await migrations.migrate(database, STEPS, 1)
+    claim = "INSERT INTO resources VALUES (?, 'account_1', 'service_1', ?, ?, ?, 0, 0)"
+    await database.write(lambda tx: tx.execute(claim, ("sqlite_1", "sqlite_database", "DB", "DB")))
+    await database.write(lambda tx: tx.execute(claim, ("kv_1", "kv_namespace", "CACHE", "CACHE")))
+    await database.write(lambda tx: tx.execute("INSERT INTO tombstones VALUES ('sqlite', 'service_2', 5)"))
+    await migrations.migrate(database, STEPS)
+    placed = "SELECT database_id, shard, moving_to FROM placements"
+    assert await database.read(lambda tx: tx.execute(placed)) == [("sqlite_1", "shard-1", "")]
+    owners = "SELECT owner, service_id FROM tombstones"
+    assert await database.read(lambda tx: tx.execute(owners)) == [("sqlite/shard-1", "service_2")]
+    await database.write(lambda tx: tx.execute("INSERT INTO tombstones VALUES ('sqlite/shard-2', 'service_2', 6)"))
+    await migrations.migrate(database, STEPS, 1)
+    assert await database.read(lambda tx: tx.execute(owners)) == [("sqlite", "service_2")]
+
+
 async def test_a_restart_finds_what_was_written(database: Database, database_url: str, ada: Account) -> None:
     await database.close()
     reopened = await open_database(database_url, STEPS)

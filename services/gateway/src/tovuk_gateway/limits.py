@@ -55,5 +55,7 @@ PLACE_SECONDS: Final = 0.25
 CACHE_UNREACHABLE_SECONDS: Final = 30.0
 REFUSAL_CACHE_SECONDS: Final = 1.0
 CACHE_ENTRIES_MAX: Final = 10_000
+#: Databases whose shard is remembered.
+PLACEMENT_CACHE_ENTRIES_MAX: Final = 100_000
 #: Accounts whose last usage is kept for while metering is away.
 USAGE_MEMORY_ENTRIES_MAX: Final = 200

@@ -18,6 +18,7 @@ from tovuk_gateway.chain import App, Chain, Front, Metrics
 from tovuk_gateway.clients.control import ControlClient
 from tovuk_gateway.clients.kv import KvClient, Replica
 from tovuk_gateway.clients.metering import MeteringClient
+from tovuk_gateway.clients.shards import Shards
 from tovuk_gateway.clients.sqlite import SqliteClient
 from tovuk_gateway.envelope import Envelope
 from tovuk_gateway.hot import Hot
@@ -62,8 +63,8 @@ async def wired(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(metering.close)
         kv = KvClient([Replica(Channel(target, key, "kv")) for target in settings.kv_targets])
         stack.push_async_callback(kv.close)
-        sqlite = SqliteClient([Channel(target, key, "sqlite") for target in settings.sqlite_targets])
-        stack.push_async_callback(sqlite.close)
+        shards = Shards(ControlClient(control), key)
+        stack.push_async_callback(shards.close)
         envelope, metrics = Envelope(settings.public_url), Metrics()
         chain = Chain(ControlClient(control), SystemClock())
         stack.push_async_callback(chain.close)
@@ -72,18 +73,20 @@ async def wired(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(notices.close)
         notices.subscribe("tovuk.changed.tokens", lambda _, __: chain.forget_tokens())
         notices.subscribe("tovuk.changed.services.*", lambda subject, _: chain.forget_services(subject.split(".")[-1]))
+        notices.subscribe("tovuk.changed.placements.*", lambda subject, _: shards.forget(subject.split(".")[-1]))
+        notices.subscribe("tovuk.changed.shards", lambda _, __: shards.look_again())
         context = Context(
             chain,
             envelope,
             ControlClient(control),
             MeteringClient(metering),
             kv,
-            sqlite,
+            SqliteClient(shards),
             Gate(settings.bodies_bytes_max),
             settings.operator_contact,
         )
         health = Health(context)
-        hot = Hot(chain, kv, sqlite, envelope, metrics)
+        hot = Hot(chain, kv, context.sqlite, envelope, metrics)
         stack.callback(hot.close)
         front = Front(application(context, health), envelope, metrics)
         yield Gateway(front, hot, chain, health, metrics)

@@ -27,8 +27,6 @@ class Settings(ServiceSettings):
     metering_target: Address = Field(validation_alias="TOVUK_METERING_TARGET")
     #: The KV replicas' gRPC addresses, separated by commas. The order is part of how keys are spread.
     kv_targets: Addresses = Field(validation_alias="TOVUK_KV_TARGETS")
-    #: The sqlite shards' gRPC addresses, separated by commas.
-    sqlite_targets: Addresses = Field(validation_alias="TOVUK_SQLITE_TARGETS")
     #: Whom people write to about plans, as shown on /plans pages; an address or a sentence.
     operator_contact: str = "the operator of this Tovuk installation"
     #: Memory for the bodies of large requests that are in flight at once in this process, in bytes.

@@ -26,28 +26,32 @@ from tovuk_sqlite.directory import Target
 from tovuk_sqlite.errors import ParametersInvalid
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.limits import CHUNK_BYTES
+from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.short import Shorts
 from tovuk_sqlite.store.backups import Backup, Restore
 from tovuk_sqlite.store.base import Database, NotShort, Statement
 
 
 def registrations(
-    databases: Databases, lifecycle: Lifecycle, backups: Backups, *, rows_read_exact: bool
+    databases: Databases, lifecycle: Lifecycle, backups: Backups, ownership: Ownership, *, rows_read_exact: bool
 ) -> Sequence[Registration]:
     """Both planes, to be added to a server."""
     return (
-        partial(add_SqliteDataServicer_to_server, SqliteData(databases)),
-        partial(add_SqliteAdminServicer_to_server, SqliteAdmin(lifecycle, backups, rows_read_exact=rows_read_exact)),
+        partial(add_SqliteDataServicer_to_server, SqliteData(databases, ownership)),
+        partial(
+            add_SqliteAdminServicer_to_server,
+            SqliteAdmin(lifecycle, backups, ownership, rows_read_exact=rows_read_exact),
+        ),
     )
 
 
-def exchange(shorts: Shorts) -> Exchange[frames.Operation, frames.Answer]:
+def exchange(shorts: Shorts, ownership: Ownership) -> Exchange[frames.Operation, frames.Answer]:
     """The data plane's short statements, to be served beside it."""
     return Exchange(
         method="/tovuk.sqlite.v1.SqliteData/Exchange",
         decode=frames.decode_operations,
         encode=frames.encode,
-        handle=partial(_handle, shorts),
+        handle=partial(_handle, shorts, ownership),
         failed=_failed,
     )
 
@@ -55,8 +59,9 @@ def exchange(shorts: Shorts) -> Exchange[frames.Operation, frames.Answer]:
 class SqliteData(SqliteDataServicer):
     """The data plane but for `Exchange`, which is not served by grpc.aio."""
 
-    def __init__(self, databases: Databases) -> None:
+    def __init__(self, databases: Databases, ownership: Ownership) -> None:
         self._databases = databases
+        self._ownership = ownership
 
     async def Run(self, request: wire.RunRequest, context: object) -> AsyncIterator[wire.RunReply]:
         try:
@@ -64,12 +69,13 @@ class SqliteData(SqliteDataServicer):
         except msgspec.MsgspecError as error:
             raise ParametersInvalid(statement=0, reason="a value is no value of SQL") from error
         target = _target(request.target)
-        if request.estimate:
-            body = await self._databases.estimate(target, statements[0])
-        else:
-            body = await self._databases.run(
-                target, request.plan, statements, batch=request.batch, cursor=request.cursor
-            )
+        with self._ownership.throughout():
+            if request.estimate:
+                body = await self._databases.estimate(target, statements[0])
+            else:
+                body = await self._databases.run(
+                    target, request.plan, statements, batch=request.batch, cursor=request.cursor
+                )
         for start in range(0, len(body), CHUNK_BYTES):
             yield wire.RunReply(chunk=body[start : start + CHUNK_BYTES])
 
@@ -77,48 +83,61 @@ class SqliteData(SqliteDataServicer):
 class SqliteAdmin(SqliteAdminServicer):
     """The admin plane."""
 
-    def __init__(self, lifecycle: Lifecycle, backups: Backups, *, rows_read_exact: bool) -> None:
+    def __init__(self, lifecycle: Lifecycle, backups: Backups, ownership: Ownership, *, rows_read_exact: bool) -> None:
         self._lifecycle = lifecycle
         self._backups = backups
+        self._ownership = ownership
         self._rows_read_exact = rows_read_exact
 
     async def CreateDatabase(self, request: wire.CreateDatabaseRequest, context: object) -> wire.Database:
-        return _database(await self._lifecycle.create(request.account_id, request.service_id, request.name))
+        with self._ownership.throughout():
+            return _database(await self._lifecycle.create(request.account_id, request.service_id, request.name))
 
     async def DeleteDatabase(self, request: wire.DeleteDatabaseRequest, context: object) -> wire.DeleteDatabaseReply:
-        return wire.DeleteDatabaseReply(id=(await self._lifecycle.delete(_target(request.target))).id)
+        with self._ownership.throughout():
+            return wire.DeleteDatabaseReply(id=(await self._lifecycle.delete(_target(request.target))).id)
 
     async def ListDatabases(self, request: wire.ListDatabasesRequest, context: object) -> wire.ListDatabasesReply:
-        found = await self._lifecycle.list(request.service_id)
-        return wire.ListDatabasesReply(databases=[_database(database) for database in found])
+        with self._ownership.throughout():
+            found = await self._lifecycle.list(request.service_id)
+            return wire.ListDatabasesReply(databases=[_database(database) for database in found])
 
     async def CreateBackup(self, request: wire.CreateBackupRequest, context: object) -> wire.Backup:
-        return _backup(await self._backups.create(_target(request.target), request.plan))
+        with self._ownership.throughout():
+            return _backup(await self._backups.create(_target(request.target), request.plan))
 
     async def ListBackups(self, request: wire.ListBackupsRequest, context: object) -> wire.ListBackupsReply:
-        backups, restores = await self._backups.list(_target(request.target))
-        return wire.ListBackupsReply(backups=map(_backup, backups), restores=map(_restore, restores))
+        with self._ownership.throughout():
+            backups, restores = await self._backups.list(_target(request.target))
+            return wire.ListBackupsReply(backups=map(_backup, backups), restores=map(_restore, restores))
 
     async def Restore(self, request: wire.RestoreRequest, context: object) -> wire.RestoreState:
-        return _restore(await self._backups.restore(_target(request.target), request.plan, request.backup_id))
+        with self._ownership.throughout():
+            return _restore(await self._backups.restore(_target(request.target), request.plan, request.backup_id))
 
     async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
         return wire.DescribeReply(rows_read_exact=self._rows_read_exact)
 
 
-def _handle(shorts: Shorts, op: frames.Operation, reply: Callable[[frames.Answer], None]) -> None:
+def _handle(shorts: Shorts, ownership: Ownership, op: frames.Operation, reply: Callable[[frames.Answer], None]) -> None:
+    ownership.check()
     target = Target(op.account, op.service, op.database)
     statement = Statement(op.sql, op.params)
-    answer = partial(_answered, op.id, reply)
+    answer = partial(_answered, ownership, op.id, reply)
     if isinstance(op, frames.Select):
         shorts.read(target, op.plan, statement, answer)
     else:
         shorts.write(target, op.plan, statement, answer)
 
 
-def _answered(operation: int, reply: Callable[[frames.Answer], None], answer: bytes | NotShort | TovukError) -> None:
+def _answered(
+    ownership: Ownership,
+    operation: int,
+    reply: Callable[[frames.Answer], None],
+    answer: bytes | NotShort | TovukError,
+) -> None:
     if isinstance(answer, bytes):
-        reply(frames.Done(operation, answer))
+        reply(frames.Done(operation, answer) if ownership.holds else _failed(operation, ownership.too_late()))
     elif isinstance(answer, NotShort):
         reply(frames.NotShort(operation))
     else:

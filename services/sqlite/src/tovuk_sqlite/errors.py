@@ -5,7 +5,7 @@ TovukError
 ├── SqlSyntax, SqlConstraint, SqlFailed, StatementDenied, StatementEmpty, SeveralStatements, StatementTooLong
 ├── ParametersInvalid, TooManyParameters, BatchTooMany
 ├── QueryTooSlow, QueryInterrupted, ResultTooLarge, TextInvalid, CursorInvalid, CursorExpired
-├── DatabaseFull, DatabaseBusy
+├── DatabaseFull, DatabaseBusy, ShardNotOwned
 └── BackupNotFound, BackupNotReady, BackupUnderWay, BackupDamaged, BackupInterrupted, RestoreUnderWay
 """
 
@@ -136,6 +136,12 @@ class DatabaseFull(TovukError):
     """Params: plan, limit_bytes."""
 
     code = "sqlite_database_full"
+
+
+class ShardNotOwned(TovukError):
+    """The shard is not this process's, or no longer; nothing was done."""
+
+    code = "sqlite_shard_not_owned"
 
 
 class DatabaseBusy(TovukError):

@@ -1,6 +1,7 @@
 """Composition root: settings, engine, catalog, metering, nouns, servicers, upkeep."""
 
 import logging
+import secrets
 import sys
 from importlib.util import find_spec
 
@@ -13,12 +14,13 @@ from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
 from tovuk_sqlite.api import exchange, registrations
 from tovuk_sqlite.backups import Backups
-from tovuk_sqlite.clients.control import ControlRegistry
+from tovuk_sqlite.clients.control import ControlRegistry, ControlShard
 from tovuk_sqlite.crew import Crew
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.lifecycle import Lifecycle
+from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.settings import Settings
 from tovuk_sqlite.short import Shorts
 from tovuk_sqlite.store.base import Engine
@@ -51,14 +53,24 @@ async def _serve(settings: Settings) -> None:
     internal_key = settings.internal_key.get_secret_value()
     engine = _engine(settings)
     catalog = await SqliteCatalog.open(settings.data_dir)
+    control = Channel(settings.control_target, internal_key, "control")
+    claims = ControlShard(
+        control,
+        shard=settings.shard,
+        address=settings.reached_at,
+        store=catalog.store_id,
+        lock=catalog.lock_id,
+        holder=secrets.token_hex(16),
+    )
+    ownership = Ownership(claims, SystemClock(), lasts_ms=int(settings.ownership_seconds * 1_000))
+    await ownership.acquire()
     crew = Crew(settings.threads)
     files = Files(engine, crew, settings.data_dir)
-    usage = FolderUsage(catalog, files.writing)
+    usage = FolderUsage(catalog, files.writing, ownership.check)
     await usage.load()
     notices = Notices()
     await notices.connect(settings.nats_url)
     metering = Channel(settings.metering_target, internal_key, "metering")
-    control = Channel(settings.control_target, internal_key, "control")
     metered = MeteredProcess(service="sqlite", channel=metering, nats_url=settings.nats_url, notices=notices)
     await metered.start([usage])
     gates = Gates()
@@ -74,32 +86,32 @@ async def _serve(settings: Settings) -> None:
         SystemClock(),
         settings.data_dir,
     )
-    lifecycle = Lifecycle(
-        catalog, files, backups, usage, databases.directory, ControlRegistry(control), metered.meters, SystemClock()
-    )
-    upkeep = Upkeep(lifecycle, backups, databases, files)
+    registry = ControlRegistry(control, settings.shard)
+    lifecycle = Lifecycle(catalog, files, backups, usage, databases.directory, registry, metered.meters, SystemClock())
+    upkeep = Upkeep(lifecycle, backups, databases, files, ownership)
 
     async def ready() -> bool:
         await catalog.check()
-        return True
+        return ownership.holds
 
     async def stop() -> None:
         await upkeep.close()
         await backups.close()
         await databases.close()
         await metered.close()
-        await control.close()
         await metering.close()
         await notices.close()
         await files.close()
         await crew.close()
         await catalog.close()
+        await ownership.close()
+        await control.close()
 
     await backups.resume()
     upkeep.start()
-    services = registrations(databases, lifecycle, backups, rows_read_exact=engine.rows_read_exact)
+    services = registrations(databases, lifecycle, backups, ownership, rows_read_exact=engine.rows_read_exact)
     shorts = Shorts(databases, catalog, files, usage, metered.meters, gates)
-    await serve(settings=settings, services=services, exchange=exchange(shorts), ready=ready, stop=stop)
+    await serve(settings=settings, services=services, exchange=exchange(shorts, ownership), ready=ready, stop=stop)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.lifecycle import Lifecycle
+from tovuk_sqlite.ownership import Ownership
 
 #: Seconds between looks at deletions under way, at the registry, at the WALs, and at backups that have expired.
 DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S, EXPIRY_S = 1.0, 5.0, 1.0, 1.0, 1.0, 60.0
@@ -19,11 +20,14 @@ _log = logging.getLogger(__name__)
 class Upkeep:
     """Tasks that run until they are closed; each outlives its failures."""
 
-    def __init__(self, lifecycle: Lifecycle, backups: Backups, databases: Databases, files: Files) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, backups: Backups, databases: Databases, files: Files, ownership: Ownership
+    ) -> None:
         self._lifecycle = lifecycle
         self._backups = backups
         self._databases = databases
         self._files = files
+        self._ownership = ownership
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -37,7 +41,7 @@ class Upkeep:
             (self._files.checkpoint, CHECKPOINT_S),
             (self._backups.expire, EXPIRY_S),
         ):
-            self._tasks.append(asyncio.create_task(_repeat(work, every_s)))
+            self._tasks.append(asyncio.create_task(self._repeat(work, every_s)))
 
     async def close(self) -> None:
         """End what runs."""
@@ -45,13 +49,14 @@ class Upkeep:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-
-async def _repeat(work: Callable[[], Awaitable[None]], every_s: float) -> None:
-    while True:
-        try:
-            await work()
-        except TovukError as error:
-            _log.info("upkeep will be tried again: %s", error)
-        except Exception:  # noqa: BLE001  # upkeep outlives every fault of one round
-            _log.exception("upkeep failed")
-        await asyncio.sleep(every_s)
+    async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            try:
+                # What is not ours is not ours to settle.
+                self._ownership.check()
+                await work()
+            except TovukError as error:
+                _log.info("upkeep will be tried again: %s", error)
+            except Exception:  # noqa: BLE001  # upkeep outlives every fault of one round
+                _log.exception("upkeep failed")
+            await asyncio.sleep(every_s)

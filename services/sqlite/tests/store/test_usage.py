@@ -12,7 +12,7 @@ async def test_totals_of_a_files_commits_are_taken_in_any_order(tmp_path: Path) 
         raise AssertionError("no file is asked")
 
     catalog = await SqliteCatalog.open(tmp_path)
-    usage = FolderUsage(catalog, writing)
+    usage = FolderUsage(catalog, writing, lambda: None)
     # Commits that charge the same lease: 1 unit, 5 units, 1 unit.
     usage.add_written(_DATABASE, {Charge("s", 1, 7, 1): 107, Charge("s", 1, 7, 5): 106})
     assert [row.units for row in await usage.usage(1, [7])] == [107]

@@ -75,18 +75,20 @@ class Service(_message.Message):
     def __init__(self, id: _Optional[str] = ..., account_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., capabilities: _Optional[_Mapping[str, bool]] = ..., created_at_ms: _Optional[int] = ..., deleted_at_ms: _Optional[int] = ..., purge_at_ms: _Optional[int] = ..., resource_counts: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ReserveRequest(_message.Message):
-    __slots__ = ("account_id", "service_id", "kind", "resource_id", "name")
+    __slots__ = ("account_id", "service_id", "kind", "resource_id", "name", "shard")
     ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
     account_id: str
     service_id: str
     kind: str
     resource_id: str
     name: str
-    def __init__(self, account_id: _Optional[str] = ..., service_id: _Optional[str] = ..., kind: _Optional[str] = ..., resource_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    shard: str
+    def __init__(self, account_id: _Optional[str] = ..., service_id: _Optional[str] = ..., kind: _Optional[str] = ..., resource_id: _Optional[str] = ..., name: _Optional[str] = ..., shard: _Optional[str] = ...) -> None: ...
 
 class ReserveReply(_message.Message):
     __slots__ = ()
@@ -109,10 +111,12 @@ class RegistryReply(_message.Message):
     def __init__(self) -> None: ...
 
 class ListUnsettledRequest(_message.Message):
-    __slots__ = ("kind",)
+    __slots__ = ("kind", "shard")
     KIND_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
     kind: str
-    def __init__(self, kind: _Optional[str] = ...) -> None: ...
+    shard: str
+    def __init__(self, kind: _Optional[str] = ..., shard: _Optional[str] = ...) -> None: ...
 
 class ListUnsettledReply(_message.Message):
     __slots__ = ("resources",)
@@ -139,6 +143,104 @@ class AckTombstoneRequest(_message.Message):
     owner: str
     service_id: str
     def __init__(self, owner: _Optional[str] = ..., service_id: _Optional[str] = ...) -> None: ...
+
+class ClaimShardRequest(_message.Message):
+    __slots__ = ("shard", "address", "store", "lock", "holder", "lasts_ms", "ended_fencing", "ended_renewals")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    LASTS_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FENCING_FIELD_NUMBER: _ClassVar[int]
+    ENDED_RENEWALS_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    address: str
+    store: str
+    lock: str
+    holder: str
+    lasts_ms: int
+    ended_fencing: int
+    ended_renewals: int
+    def __init__(self, shard: _Optional[str] = ..., address: _Optional[str] = ..., store: _Optional[str] = ..., lock: _Optional[str] = ..., holder: _Optional[str] = ..., lasts_ms: _Optional[int] = ..., ended_fencing: _Optional[int] = ..., ended_renewals: _Optional[int] = ...) -> None: ...
+
+class ClaimShardReply(_message.Message):
+    __slots__ = ("owned", "fencing", "renewals", "lasts_ms")
+    OWNED_FIELD_NUMBER: _ClassVar[int]
+    FENCING_FIELD_NUMBER: _ClassVar[int]
+    RENEWALS_FIELD_NUMBER: _ClassVar[int]
+    LASTS_MS_FIELD_NUMBER: _ClassVar[int]
+    owned: bool
+    fencing: int
+    renewals: int
+    lasts_ms: int
+    def __init__(self, owned: _Optional[bool] = ..., fencing: _Optional[int] = ..., renewals: _Optional[int] = ..., lasts_ms: _Optional[int] = ...) -> None: ...
+
+class ReleaseShardRequest(_message.Message):
+    __slots__ = ("shard", "holder")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    holder: str
+    def __init__(self, shard: _Optional[str] = ..., holder: _Optional[str] = ...) -> None: ...
+
+class ReleaseShardReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListShardsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Shard(_message.Message):
+    __slots__ = ("name", "address", "fencing", "live", "databases")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    FENCING_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    DATABASES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    address: str
+    fencing: int
+    live: bool
+    databases: int
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., fencing: _Optional[int] = ..., live: _Optional[bool] = ..., databases: _Optional[int] = ...) -> None: ...
+
+class ListShardsReply(_message.Message):
+    __slots__ = ("shards",)
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    shards: _containers.RepeatedCompositeFieldContainer[Shard]
+    def __init__(self, shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ...) -> None: ...
+
+class LocateDatabaseRequest(_message.Message):
+    __slots__ = ("service_id", "ref")
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    REF_FIELD_NUMBER: _ClassVar[int]
+    service_id: str
+    ref: str
+    def __init__(self, service_id: _Optional[str] = ..., ref: _Optional[str] = ...) -> None: ...
+
+class Placement(_message.Message):
+    __slots__ = ("database_id", "shard", "confirmed")
+    DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_FIELD_NUMBER: _ClassVar[int]
+    database_id: str
+    shard: str
+    confirmed: bool
+    def __init__(self, database_id: _Optional[str] = ..., shard: _Optional[str] = ..., confirmed: _Optional[bool] = ...) -> None: ...
+
+class ListPlacementsRequest(_message.Message):
+    __slots__ = ("service_id",)
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    service_id: str
+    def __init__(self, service_id: _Optional[str] = ...) -> None: ...
+
+class ListPlacementsReply(_message.Message):
+    __slots__ = ("placements",)
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    placements: _containers.RepeatedCompositeFieldContainer[Placement]
+    def __init__(self, placements: _Optional[_Iterable[_Union[Placement, _Mapping]]] = ...) -> None: ...
 
 class GetAccountRequest(_message.Message):
     __slots__ = ("account_id",)

@@ -440,6 +440,258 @@ class Registry:
             _registered_method=True)
 
 
+class ShardsStub:
+    """The admin plane for shards of databases: who owns which, and which database lies at which.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ClaimShard = channel.unary_unary(
+                '/tovuk.control.v1.Shards/ClaimShard',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ClaimShardRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ClaimShardReply.FromString,
+                _registered_method=True)
+        self.ReleaseShard = channel.unary_unary(
+                '/tovuk.control.v1.Shards/ReleaseShard',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ReleaseShardRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ReleaseShardReply.FromString,
+                _registered_method=True)
+        self.ListShards = channel.unary_unary(
+                '/tovuk.control.v1.Shards/ListShards',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardsRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardsReply.FromString,
+                _registered_method=True)
+        self.LocateDatabase = channel.unary_unary(
+                '/tovuk.control.v1.Shards/LocateDatabase',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.LocateDatabaseRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.Placement.FromString,
+                _registered_method=True)
+        self.ListPlacements = channel.unary_unary(
+                '/tovuk.control.v1.Shards/ListPlacements',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.FromString,
+                _registered_method=True)
+
+
+class ShardsServicer:
+    """The admin plane for shards of databases: who owns which, and which database lies at which.
+    """
+
+    def ClaimShard(self, request, context):
+        """Claims a shard for one process, or renews its claim. Idempotent by what it says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseShard(self, request, context):
+        """The process serves the shard no more; the next claim need not wait.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListShards(self, request, context):
+        """Every shard, the one with the fewest databases first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LocateDatabase(self, request, context):
+        """Where a service's database lies, by id or name. Absent ones get `sqlite_database_not_found`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPlacements(self, request, context):
+        """Where every database of a service lies, those that are being created included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ShardsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ClaimShard': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimShard,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ClaimShardRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ClaimShardReply.SerializeToString,
+            ),
+            'ReleaseShard': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseShard,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ReleaseShardRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ReleaseShardReply.SerializeToString,
+            ),
+            'ListShards': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShards,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardsRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardsReply.SerializeToString,
+            ),
+            'LocateDatabase': grpc.unary_unary_rpc_method_handler(
+                    servicer.LocateDatabase,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.LocateDatabaseRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.Placement.SerializeToString,
+            ),
+            'ListPlacements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlacements,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'tovuk.control.v1.Shards', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('tovuk.control.v1.Shards', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Shards:
+    """The admin plane for shards of databases: who owns which, and which database lies at which.
+    """
+
+    @staticmethod
+    def ClaimShard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/ClaimShard',
+            tovuk_dot_control_dot_v1_dot_control__pb2.ClaimShardRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.ClaimShardReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseShard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/ReleaseShard',
+            tovuk_dot_control_dot_v1_dot_control__pb2.ReleaseShardRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.ReleaseShardReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListShards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/ListShards',
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListShardsRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListShardsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LocateDatabase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/LocateDatabase',
+            tovuk_dot_control_dot_v1_dot_control__pb2.LocateDatabaseRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.Placement.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlacements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/ListPlacements',
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AccountsStub:
     """The admin plane for people, through the gateway.
     """

@@ -7,6 +7,7 @@ from typing import Final
 Publish = Callable[[str, bytes], None]
 
 TOKENS: Final = "tovuk.changed.tokens"
+SHARDS: Final = "tovuk.changed.shards"
 
 
 def token_changed(publish: Publish, sha256: str) -> None:
@@ -22,3 +23,8 @@ def callers_changed(publish: Publish) -> None:
 def services_changed(publish: Publish, account_id: str) -> None:
     """A service of the account was created, deleted or restored."""
     publish(f"tovuk.changed.services.{account_id}", b"")
+
+
+def shards_changed(publish: Publish) -> None:
+    """Another process has taken a shard over."""
+    publish(SHARDS, b"")

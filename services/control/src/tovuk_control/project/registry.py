@@ -16,6 +16,7 @@ from tovuk_control.limits import PLAN_RESOURCES_MAX, REGISTRY_PAGE, SERVICE_RESO
 from tovuk_control.project import activity
 from tovuk_control.project.lookup import find_account, find_service
 from tovuk_control.store import resources as table
+from tovuk_control.store import shards as shards_table
 from tovuk_control.store.resources import Resource
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
@@ -35,7 +36,10 @@ KINDS: Final = {
 COUNTED_KINDS: Final = ("kv_namespace", "sqlite_database", "queue", "state_namespace", "service_binding")
 
 #: Services that keep resources and so have something to purge. A new owner adds its name.
-OWNERS: Final = ("kv", "sqlite")
+OWNERS: Final = ("kv",)
+#: The kind whose resources lie at shards, each of which is an owner by itself, and what these owners' names begin with.
+SHARDED_KIND: Final = "sqlite_database"
+SHARDED_OWNER: Final = "sqlite/"
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 #: Words the routes use where a name may stand. Source: decisions, Names and ids.
@@ -49,13 +53,17 @@ class Registry:
         self._database = database
         self._clock = clock
 
-    async def reserve(self, account_id: str, service_id: str, kind: str, resource_id: str, name: str) -> None:
-        """Claim a name and a place; the same claim again is the same.
+    async def reserve(
+        self, account_id: str, service_id: str, kind: str, resource_id: str, name: str, *, shard: str = ""
+    ) -> None:
+        """Claim a name and a place; the same claim again is the same. A database's claim names its shard.
 
         Raises InvalidRequest, InvalidResourceName, ServiceNotFound, ResourceNameTaken, ResourceLimitReached,
         ResourcePlanLimitReached.
         """
         _check_claim(kind, resource_id)
+        if (kind == SHARDED_KIND) != bool(shard):
+            raise InvalidRequest(reason="databases lie at shards, and nothing else does")
         if _NAME.fullmatch(name) is None or has_id_shape(name) or name in _RESERVED_NAMES:
             raise InvalidResourceName
         suffix = name.upper().replace("-", "_")
@@ -80,6 +88,10 @@ class Registry:
             if limit is not None and table.count_in_account(tx, account_id, kind) >= limit:
                 raise ResourcePlanLimitReached(plan=plan, limit=limit, kind=kind)
             table.insert(tx, claim)
+            if shard:
+                if shards_table.get(tx, shard) is None:
+                    raise InvalidRequest(reason="there is no such shard")
+                shards_table.place(tx, resource_id, shard)
 
         await self._database.write(work)
 
@@ -110,6 +122,8 @@ class Registry:
 
         def work(tx: Tx) -> None:
             claim = table.release(tx, resource_id, service_id, kind)
+            if claim is not None and kind == SHARDED_KIND:
+                shards_table.unplace(tx, resource_id)
             if claim is not None and claim.confirmed_at_ms:
                 event = f"{KINDS[kind]}_deleted"
                 activity.record(
@@ -118,14 +132,14 @@ class Registry:
 
         await self._database.write(work)
 
-    async def unsettled(self, kind: str) -> list[Resource]:
-        """Claims older than a minute that are not confirmed, oldest first, for the owner to settle.
+    async def unsettled(self, kind: str, shard: str = "") -> list[Resource]:
+        """Claims older than a minute that are not confirmed, oldest first, for the owner to settle; of one shard's.
 
         Raises InvalidRequest.
         """
         _check_kind(kind)
         before_ms = self._clock.wall_ms() - UNSETTLED_MS
-        return await self._database.read(lambda tx: table.unsettled(tx, kind, before_ms, REGISTRY_PAGE))
+        return await self._database.read(lambda tx: table.unsettled(tx, kind, before_ms, REGISTRY_PAGE, shard))
 
     async def tombstones(self, owner: str) -> list[str]:
         """Purged services the owner has not acknowledged, oldest first. Raises InvalidRequest."""
@@ -155,5 +169,5 @@ def _check_ids(*ids: str) -> None:
 
 
 def _check_owner(owner: str) -> None:
-    if owner not in OWNERS:
+    if owner not in OWNERS and not owner.startswith(SHARDED_OWNER):
         raise InvalidRequest(reason="there is no such owner of resources")

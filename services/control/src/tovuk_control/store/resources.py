@@ -95,12 +95,13 @@ def release(tx: Tx, resource_id: str, service_id: str, kind: str) -> Resource | 
     return Resource(*rows[0]) if rows else None
 
 
-def unsettled(tx: Tx, kind: str, before_ms: int, limit: int) -> list[Resource]:
-    """Unconfirmed claims of the kind made before a moment, oldest first."""
+def unsettled(tx: Tx, kind: str, before_ms: int, limit: int, shard: str) -> list[Resource]:
+    """Unconfirmed claims of the kind made before a moment, oldest first; where a shard is named, those placed there."""
     rows = tx.execute(
         f"SELECT {_COLUMNS} FROM resources WHERE kind = ? AND confirmed_at_ms = 0 AND reserved_at_ms <= ? "
+        "AND (? = '' OR id IN (SELECT database_id FROM placements WHERE shard = ?)) "
         "ORDER BY reserved_at_ms, id LIMIT ?",
-        (kind, before_ms, limit),
+        (kind, before_ms, shard, shard, limit),
     )
     return [Resource(*row) for row in rows]
 

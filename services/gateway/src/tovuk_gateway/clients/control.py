@@ -1,4 +1,4 @@
-"""Control as the gateway sees it: who calls, what a service reference means, and the accounts' own data."""
+"""Control as the gateway sees it: who calls, what a reference means, where databases lie, the accounts' own data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,6 +59,7 @@ class ControlClient:
         self._directory = stubs.DirectoryStub(channel.grpc)
         self._accounts = stubs.AccountsStub(channel.grpc)
         self._services = stubs.ServicesStub(channel.grpc)
+        self._shards = stubs.ShardsStub(channel.grpc)
 
     async def authenticate(self, token_sha256: bytes, *, control_call: bool) -> Caller:
         """The caller behind a token. A control call counts against the token's rate limit."""
@@ -106,6 +107,23 @@ class ControlClient:
         """The service, back as it was."""
         request = pb.RestoreServiceRequest(account_id=account_id, service_id=service_id)
         return _service(await self._write(self._services.RestoreService, request))
+
+    async def list_shards(self) -> list[pb.Shard]:
+        """Every shard, the one with the fewest databases first."""
+        reply: pb.ListShardsReply = await self._read(self._shards.ListShards, pb.ListShardsRequest(), timeout_s=2.0)
+        return list(reply.shards)
+
+    async def locate_database(self, service_id: str, ref: str) -> pb.Placement:
+        """Where the service's database of this id or name lies."""
+        request = pb.LocateDatabaseRequest(service_id=service_id, ref=ref)
+        reply: pb.Placement = await self._read(self._shards.LocateDatabase, request, timeout_s=2.0)
+        return reply
+
+    async def list_placements(self, service_id: str) -> list[pb.Placement]:
+        """Where each database of the service lies, those that are being created included."""
+        request = pb.ListPlacementsRequest(service_id=service_id)
+        reply: pb.ListPlacementsReply = await self._read(self._shards.ListPlacements, request)
+        return list(reply.placements)
 
     async def get_account(self, account_id: str) -> pb.Account:
         """The account itself."""

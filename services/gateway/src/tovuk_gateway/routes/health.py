@@ -27,21 +27,29 @@ class Health:
             "control": [context.control.channel],
             "metering": [context.metering.channel],
             "kv": [replica.channel for replica in context.kv.replicas],
-            "sqlite": list(context.sqlite.channels),
         }
+        self._shards = context.sqlite.shards
         self._last: tuple[float, dict[str, Reachable]] = (-_REMEMBERED_SECONDS, {})
 
     async def services(self, *, fresh: bool = False) -> dict[str, Reachable]:
-        """Each service's state; one of several replicas is enough."""
+        """Each service's state; one of several replicas, or shards, is enough."""
         asked, states = self._last
         if not fresh and time.monotonic() - asked < _REMEMBERED_SECONDS:
             return states
+        asking = {**self._groups, "sqlite": await self._sqlite()}
         groups = await asyncio.gather(
-            *(asyncio.gather(*(_serves(channel) for channel in group)) for group in self._groups.values())
+            *(asyncio.gather(*(_serves(channel) for channel in group)) for group in asking.values())
         )
-        states = {name: "ok" if any(group) else "unreachable" for name, group in zip(self._groups, groups, strict=True)}
+        states = {name: "ok" if any(group) else "unreachable" for name, group in zip(asking, groups, strict=True)}
         self._last = (time.monotonic(), states)
         return states
+
+    async def _sqlite(self) -> list[Channel]:
+        try:
+            return [shard.channel for shard in await self._shards.every()]
+        except TovukError:
+            # Who does not know where they are cannot reach them.
+            return []
 
     async def ready(self, *, fresh: bool = False) -> bool:
         """Whether every service can be reached."""

@@ -43,7 +43,7 @@ def router(context: Context) -> APIRouter:
         need_capability(found, "kv")
         name = text_field(await body_object(request), "name")
         created = await context.kv.create_namespace(caller.account_id, found.id, name)
-        resources = await snapshot.resources(caller.account_id, found.id)
+        resources = await snapshot.resources_afterwards(caller.account_id, found.id)
         return context.hinted(
             {**resources, "created": namespace_item(created)},
             "Write the first key with PUT /v1/services/{service}/kv/{namespace}/values/{key}. "
@@ -67,6 +67,6 @@ def router(context: Context) -> APIRouter:
         """Answers with the refreshed resources."""
         caller, found = await context.admit_to_service(request, Need.WRITE, service)
         await context.kv.delete_namespace(caller.account_id, found.id, namespace)
-        return success(await snapshot.resources(caller.account_id, found.id))
+        return success(await snapshot.resources_afterwards(caller.account_id, found.id))
 
     return routes

@@ -9,6 +9,7 @@ from tovuk.sqlite.v1 import sqlite_pb2 as sqlite
 from tovuk_gateway.clients.control import Service
 from tovuk_gateway.routes.context import Context, embedded, moment
 from tovuk_kit.capabilities import CAPABILITIES
+from tovuk_kit.errors import Outcome, OutcomeUnknown, ServiceUnavailable
 
 #: A service that was made without a deploy has nothing that could run.
 _NOT_DEPLOYED = "not_deployed"
@@ -122,6 +123,16 @@ class Snapshot:
             self._context.metering.caps(account_id),
         )
         return _resources(databases, namespaces, caps)
+
+    async def resources_afterwards(self, account_id: str, service_id: str) -> dict[str, Any]:
+        """Every resource of the service, as the answer to a change that was made.
+
+        Raises OutcomeUnknown with the outcome `done` where an owner, or another shard, cannot be reached.
+        """
+        try:
+            return await self.resources(account_id, service_id)
+        except ServiceUnavailable as error:
+            raise OutcomeUnknown(outcome=Outcome.DONE, service=error.params["service"]) from error
 
     async def overview(self, account_id: str, service: Service) -> dict[str, Any]:
         """Everything about the service. Contract 4.2."""

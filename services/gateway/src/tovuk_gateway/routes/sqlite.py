@@ -61,7 +61,7 @@ def router(context: Context) -> APIRouter:
         need_capability(found, "sqlite")
         name = text_field(await body_object(request), "name")
         created = await context.sqlite.create_database(caller.account_id, found.id, name)
-        resources = await snapshot.resources(caller.account_id, found.id)
+        resources = await snapshot.resources_afterwards(caller.account_id, found.id)
         return context.hinted(
             {**resources, "created": database_item(created)},
             "Create the first table with POST /v1/services/{service}/sqlite/{database}/query. "
@@ -81,7 +81,7 @@ def router(context: Context) -> APIRouter:
         """Answers with the refreshed resources."""
         caller, found = await context.admit_to_service(request, Need.WRITE, service)
         await context.sqlite.delete_database(caller.account_id, found.id, database)
-        return success(await snapshot.resources(caller.account_id, found.id))
+        return success(await snapshot.resources_afterwards(caller.account_id, found.id))
 
     @routes.post(
         _QUERY,

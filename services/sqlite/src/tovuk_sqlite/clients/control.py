@@ -1,13 +1,16 @@
-"""Control's registry of resources, as this owner calls it."""
+"""Control as this owner calls it: the registry of resources, and the claim of its shard."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from tovuk.control.v1 import control_pb2 as wire
-from tovuk.control.v1.control_pb2_grpc import RegistryStub
+from tovuk.control.v1.control_pb2_grpc import RegistryStub, ShardsStub
 from tovuk_kit.client import Channel
 
 KIND = "sqlite_database"
-OWNER = "sqlite"
+
+#: A claim is answered at once, or control is away.
+_CLAIM_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +22,69 @@ class Claim:
     name: str
 
 
-class ControlRegistry:
-    """Every call is idempotent and repeated within its deadline; raises what Channel.unary raises."""
+@dataclass(frozen=True, slots=True)
+class StandingClaim:
+    """The claim on a shard that stands, and whether it is the caller's."""
 
-    def __init__(self, channel: Channel) -> None:
+    owned: bool
+    fencing: int
+    renewals: int
+    lasts_ms: int
+
+
+class ShardClaims(Protocol):
+    """Claims of one shard by one process."""
+
+    async def claim(self, lasts_ms: int, ended: tuple[int, int]) -> StandingClaim:
+        """Claim or renew. `ended` is another's claim, (fencing, renewals), that was seen to end. Raises TovukError."""
+        ...
+
+    async def release(self) -> None:
+        """Give the shard up. Raises TovukError."""
+        ...
+
+
+class ControlShard:
+    """The ShardClaims of this process, at control."""
+
+    def __init__(self, channel: Channel, *, shard: str, address: str, store: str, lock: str, holder: str) -> None:
+        """`store` and `lock` are the ids of the data folder and of its lock; `holder` is this process's."""
         self._channel = channel
+        self._stub = ShardsStub(channel.grpc)
+        self._shard = shard
+        self._address = address
+        self._store = store
+        self._lock = lock
+        self._holder = holder
+
+    async def claim(self, lasts_ms: int, ended: tuple[int, int]) -> StandingClaim:
+        request = wire.ClaimShardRequest(
+            shard=self._shard,
+            address=self._address,
+            store=self._store,
+            lock=self._lock,
+            holder=self._holder,
+            lasts_ms=lasts_ms,
+            ended_fencing=ended[0],
+            ended_renewals=ended[1],
+        )
+        reply: wire.ClaimShardReply = await self._channel.unary(
+            self._stub.ClaimShard, request, timeout_s=_CLAIM_TIMEOUT_S, retry=True
+        )
+        return StandingClaim(reply.owned, reply.fencing, reply.renewals, reply.lasts_ms)
+
+    async def release(self) -> None:
+        request = wire.ReleaseShardRequest(shard=self._shard, holder=self._holder)
+        await self._channel.unary(self._stub.ReleaseShard, request, timeout_s=_CLAIM_TIMEOUT_S, retry=True)
+
+
+class ControlRegistry:
+    """A shard's claims. Every call is idempotent and repeated within its deadline; raises what Channel.unary raises."""
+
+    def __init__(self, channel: Channel, shard: str) -> None:
+        self._channel = channel
+        self._shard = shard
+        self._owner = f"sqlite/{shard}"
         self._stub = RegistryStub(channel.grpc)
 
     async def reserve(self, account_id: str, claim: Claim) -> None:
@@ -34,6 +95,7 @@ class ControlRegistry:
             kind=KIND,
             resource_id=claim.database_id,
             name=claim.name,
+            shard=self._shard,
         )
         await self._channel.unary(self._stub.Reserve, request, retry=True)
 
@@ -47,19 +109,19 @@ class ControlRegistry:
 
     async def unsettled(self) -> list[Claim]:
         """Old claims that are neither confirmed nor released."""
-        request = wire.ListUnsettledRequest(kind=KIND)
+        request = wire.ListUnsettledRequest(kind=KIND, shard=self._shard)
         reply: wire.ListUnsettledReply = await self._channel.unary(self._stub.ListUnsettled, request, retry=True)
         return [Claim(ref.service_id, ref.resource_id, ref.name) for ref in reply.resources]
 
     async def tombstones(self) -> list[str]:
         """Purged services whose databases are still to be removed."""
-        request = wire.ListTombstonesRequest(owner=OWNER)
+        request = wire.ListTombstonesRequest(owner=self._owner)
         reply: wire.ListTombstonesReply = await self._channel.unary(self._stub.ListTombstones, request, retry=True)
         return list(reply.service_ids)
 
     async def acknowledge(self, service_id: str) -> None:
         """Nothing is left of a purged service."""
-        request = wire.AckTombstoneRequest(owner=OWNER, service_id=service_id)
+        request = wire.AckTombstoneRequest(owner=self._owner, service_id=service_id)
         await self._channel.unary(self._stub.AckTombstone, request, retry=True)
 
 

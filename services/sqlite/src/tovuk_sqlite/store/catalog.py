@@ -1,5 +1,6 @@
 """The catalog of databases, a SQLite file whose lock makes the data folder this process's."""
 
+import platform
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,12 @@ _COLUMNS: Final = "id, name, service_id, account_id, created_at_ms, generation"
 class SqliteCatalog:
     """The Catalog of one data folder."""
 
-    def __init__(self, file: SqliteFile, store_id: str, cursor_key: bytes) -> None:
+    def __init__(self, file: SqliteFile, store_id: str, cursor_key: bytes, lock_id: str) -> None:
         self.file = file
+        #: The folder's id, for ever.
+        self.store_id = store_id
+        #: The lock that makes the folder this process's, as no other folder's and no other machine's.
+        self.lock_id = lock_id
         #: The store's name at metering, unique for ever.
         self.store_name = f"sqlite/{store_id}/0"
         #: Signs cursors.
@@ -28,7 +33,8 @@ class SqliteCatalog:
     @classmethod
     async def open(cls, data_dir: Path) -> Self:
         """Open or create it. Raises what SqliteFile.open raises."""
-        file = SqliteFile.open(data_dir / "catalog.sqlite", migrations=load("tovuk_sqlite.store"))
+        path = data_dir / "catalog.sqlite"
+        file = SqliteFile.open(path, migrations=load("tovuk_sqlite.store"))
         identity = {"store_id": secrets.token_hex(16), "cursor_key": secrets.token_bytes(32)}
 
         def work(connection: apsw.Connection) -> tuple[str, bytes]:
@@ -37,7 +43,7 @@ class SqliteCatalog:
             meta = dict(rows)
             return meta["store_id"], meta["cursor_key"]
 
-        return cls(file, *await file.write(work))
+        return cls(file, *await file.write(work), _lock_id(path))
 
     async def create(self, database: Database, storage_bytes: int) -> None:
         def work(connection: apsw.Connection) -> None:
@@ -150,3 +156,12 @@ class SqliteCatalog:
             connection.execute(sql, params)
 
         await self.file.write(work, essential=True)
+
+
+def _lock_id(path: Path) -> str:
+    """What tells a locked file from its copies, and from itself on another machine."""
+    told = path.stat()
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    # Where there is no such file, one machine's locks are not told from another's by a start of it.
+    machine = boot.read_text().strip() if boot.exists() else platform.node()
+    return f"{machine}:{told.st_dev}:{told.st_ino}"

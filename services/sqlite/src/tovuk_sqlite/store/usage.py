@@ -35,14 +35,17 @@ Writing = Callable[[Database, Callable[[Writer], Any]], Awaitable[Any]]
 class Fence:
     """Which epochs are dead, for commits of any thread. After `fence` returns nothing more is committed under one."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None]) -> None:
+        """`check` raises where nothing may be committed at all."""
+        self._check = check
         self._dead: set[int] = set()
         self._committing: dict[int, int] = defaultdict(int)
         self._changed = threading.Condition()
 
     @contextmanager
     def passing(self, epochs: Collection[int]) -> Iterator[None]:
-        """Around a commit that is charged to these epochs. Raises Fenced."""
+        """Around a commit that is charged to these epochs. Raises Fenced, and what the check raises."""
+        self._check()
         with self._changed:
             if not self._dead.isdisjoint(epochs):
                 raise Fenced
@@ -73,9 +76,10 @@ class FolderUsage:
 
     exclusive = True
 
-    def __init__(self, catalog: SqliteCatalog, writing: Writing) -> None:
+    def __init__(self, catalog: SqliteCatalog, writing: Writing, check: Callable[[], None]) -> None:
+        """`check` raises where nothing may be committed."""
         self.name = catalog.store_name
-        self.fence_of_commits = Fence()
+        self.fence_of_commits = Fence(check)
         self._catalog = catalog
         self._file = catalog.file
         self._writing = writing

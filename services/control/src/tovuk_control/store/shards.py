@@ -1,0 +1,121 @@
+"""The tables of shards, and of where databases lie."""
+
+# Only constants of this module are put into a statement's text.
+# ruff: noqa: S608
+
+from dataclasses import dataclass
+
+from tovuk_kit.database import Tx
+
+_COLUMNS = "name, address, store, lock_id, holder, fencing, renewals, lasts_ms, renewed_at_ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard and the claim on it; `holder` is empty when it was given up."""
+
+    name: str
+    address: str
+    #: The data folder.
+    store: str
+    #: The folder's lock.
+    lock_id: str
+    #: The process.
+    holder: str
+    fencing: int
+    renewals: int
+    lasts_ms: int
+    renewed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a database lies, and whether its owner has confirmed it."""
+
+    database_id: str
+    shard: str
+    confirmed: bool
+
+
+def get(tx: Tx, name: str) -> Shard | None:
+    """The shard of this name."""
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM shards WHERE name = ?", (name,))
+    return Shard(*rows[0]) if rows else None
+
+
+def put(tx: Tx, shard: Shard) -> None:
+    """Store the shard as it is now."""
+    tx.execute(
+        f"INSERT INTO shards ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        " address = excluded.address, store = excluded.store, lock_id = excluded.lock_id, holder = excluded.holder,"
+        " fencing = excluded.fencing, renewals = excluded.renewals, lasts_ms = excluded.lasts_ms,"
+        " renewed_at_ms = excluded.renewed_at_ms",
+        (
+            shard.name,
+            shard.address,
+            shard.store,
+            shard.lock_id,
+            shard.holder,
+            shard.fencing,
+            shard.renewals,
+            shard.lasts_ms,
+            shard.renewed_at_ms,
+        ),
+    )
+
+
+def all_with_databases(tx: Tx) -> list[tuple[Shard, int]]:
+    """Every shard and how many databases are placed there, the one with the fewest first."""
+    columns = ", ".join(f"s.{column}" for column in _COLUMNS.split(", "))
+    rows = tx.execute(
+        f"SELECT {columns}, COUNT(p.database_id) FROM shards s LEFT JOIN placements p ON p.shard = s.name"
+        f" GROUP BY {columns} ORDER BY COUNT(p.database_id), s.name"
+    )
+    return [(Shard(*row[:-1]), row[-1]) for row in rows]
+
+
+def holds_databases(tx: Tx, name: str) -> bool:
+    """Whether a database is placed at the shard."""
+    return bool(tx.execute("SELECT 1 FROM placements WHERE shard = ? LIMIT 1", (name,)))
+
+
+def place(tx: Tx, database_id: str, shard: str) -> None:
+    """A new database lies at the shard."""
+    tx.execute("INSERT INTO placements (database_id, shard, moving_to) VALUES (?, ?, '')", (database_id, shard))
+
+
+def unplace(tx: Tx, database_id: str) -> None:
+    """The database lies nowhere any more."""
+    tx.execute("DELETE FROM placements WHERE database_id = ?", (database_id,))
+
+
+def unplace_of_service(tx: Tx, service_id: str) -> list[str]:
+    """The service's databases lie nowhere any more; the shards where they did."""
+    rows = tx.execute(
+        "SELECT DISTINCT p.shard FROM placements p JOIN resources r ON r.id = p.database_id WHERE r.service_id = ?",
+        (service_id,),
+    )
+    tx.execute(
+        "DELETE FROM placements WHERE database_id IN (SELECT id FROM resources WHERE service_id = ?)", (service_id,)
+    )
+    return sorted(row[0] for row in rows)
+
+
+def located(tx: Tx, service_id: str, ref: str) -> Placement | None:
+    """Where the service's database of this id or name lies."""
+    rows = tx.execute(
+        "SELECT r.id, p.shard, r.confirmed_at_ms FROM resources r JOIN placements p ON p.database_id = r.id"
+        " WHERE r.service_id = ? AND (r.id = ? OR r.name = ?) ORDER BY r.id = ? DESC LIMIT 1",
+        (service_id, ref, ref, ref),
+    )
+    return Placement(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
+
+
+def of_service(tx: Tx, service_id: str) -> list[Placement]:
+    """Where each of the service's databases lies."""
+    rows = tx.execute(
+        "SELECT r.id, p.shard, r.confirmed_at_ms FROM resources r JOIN placements p ON p.database_id = r.id"
+        " WHERE r.service_id = ? ORDER BY r.id",
+        (service_id,),
+    )
+    return [Placement(database_id, shard, bool(confirmed)) for database_id, shard, confirmed in rows]

@@ -1,0 +1,129 @@
+"""Databases at several shards: one that dies takes nothing with it, one that is owned by another serves nothing."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from composition import Composition
+from tenant import Tenant
+from tenant_database import TenantDatabase
+
+#: How long an ownership lasts where a test waits for its end.
+_OWNED_S = 2
+_SHORT = {"TOVUK_SQLITE_OWNERSHIP_SECONDS": str(_OWNED_S), "TOVUK_SQLITE_SHARD": "shard-1"}
+_BACK_WITHIN_S = 20.0
+_POLL_S = 0.05
+
+
+@pytest.fixture
+def databases(tenant: Tenant) -> Iterator[list[TenantDatabase]]:
+    """Four, two a shard: a new one is placed where the fewest are."""
+    made = [TenantDatabase(tenant, f"DB{number}") for number in range(4)]
+    yield made
+    for database in made:
+        database.close()
+
+
+def _names(tenant: Tenant) -> list[str]:
+    answer = tenant.request("GET", f"/v1/services/{tenant.service}/resources")
+    assert answer.is_success, answer.text
+    return [database["name"] for database in answer.json()["sqliteDatabases"]]
+
+
+def _answering(databases: list[TenantDatabase]) -> list[TenantDatabase]:
+    """Those that answer; the others say that nothing was done."""
+    answers = [(database, database.send("SELECT 1")) for database in databases]
+    refused = [answer.json() for _, answer in answers if not answer.is_success]
+    assert all(answer["outcome"] == "not_done" and answer["retryable"] for answer in refused), refused
+    return [database for database, answer in answers if answer.is_success]
+
+
+def test_a_killed_shard_leaves_the_others_databases_available_and_is_back_within_seconds(
+    composition: Composition, tenant: Tenant, databases: list[TenantDatabase]
+) -> None:
+    for database in databases:
+        database.query("CREATE TABLE t (v)")
+        database.query("INSERT INTO t VALUES (?)", [database.name])
+    composition.kill(composition.shards[0])
+    left = _answering(databases)
+    assert len(left) == 2
+    for database in left:
+        assert database.rows("SELECT v FROM t") == [[database.name]]
+    # A list that lacks some would be a lie.
+    answer = tenant.request("GET", f"/v1/services/{tenant.service}/resources")
+    assert answer.status_code == 503 and answer.json()["code"] == "service_unavailable"
+    # What was done is not called undone because the answer that lists it cannot be given.
+    answer = tenant.request("POST", f"{databases[0].base}/databases", json={"name": "DB4"})
+    assert answer.status_code == 503 and answer.json()["outcome"] == "done", answer.text
+    # A new database goes where somebody is.
+    new = TenantDatabase.made(composition.url, composition.token)
+    assert new.rows("SELECT 1") == [[1]]
+    new.close()
+    composition.start(composition.shards[0])
+    began = time.monotonic()
+    while len(_answering(databases)) < 4:
+        assert time.monotonic() - began < _BACK_WITHIN_S
+        time.sleep(_POLL_S)
+    for database in databases:
+        assert database.rows("SELECT v FROM t") == [[database.name]]
+    assert _names(tenant) == ["DB0", "DB1", "DB2", "DB3", "DB4"]
+
+
+def test_a_database_made_again_under_its_name_is_found_wherever_it_lies(tenant: Tenant) -> None:
+    for number in range(4):
+        database = TenantDatabase(tenant, "AGAIN")
+        assert database.rows("SELECT count(*) FROM sqlite_master") == [[0]]
+        database.query("CREATE TABLE t (v)")
+        # Moves the next one of this name to the other shard.
+        TenantDatabase(tenant, f"OTHER{number}").close()
+        assert tenant.request("DELETE", f"{database.base}/databases/AGAIN").is_success
+        assert database.send("SELECT 1").json()["code"] == "sqlite_database_not_found"
+        database.close()
+
+
+@pytest.fixture
+def short_owned(tmp_path: Path) -> Iterator[Composition]:
+    """A shard whose ownership is short, and a second process that may have its name."""
+    with Composition.started(tmp_path, own_settings={"sqlite": _SHORT}, shards=2) as started:
+        yield started
+
+
+def test_a_frozen_shard_is_taken_over_elsewhere_and_serves_nothing_when_it_wakes(
+    short_owned: Composition, tmp_path: Path
+) -> None:
+    database = TenantDatabase.made(short_owned.url, short_owned.token)
+    database.query("CREATE TABLE t (v)")
+    database.query("INSERT INTO t VALUES ('before')")
+    short_owned.freeze("sqlite")
+    frozen_at = time.monotonic()
+    # As a volume that was attached to another machine: the same folder under another lock.
+    short_owned.kill("sqlite-2")
+    shutil.rmtree(tmp_path / "sqlite-2")
+    shutil.copytree(tmp_path / "sqlite", tmp_path / "sqlite-2")
+    short_owned.own_settings["sqlite-2"] = _SHORT
+    said = len(short_owned.log("sqlite-2"))
+    short_owned.start("sqlite-2")
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{short_owned.url}{database.path}",
+            json={"sql": "INSERT INTO t VALUES ('frozen')"},
+            headers={"Authorization": f"Bearer {database.tenant.token}"},
+            timeout=_OWNED_S / 2,
+        ).raise_for_status()
+    began = time.monotonic()
+    while "the shard is ours" not in short_owned.log("sqlite-2")[said:]:
+        assert time.monotonic() - began < _BACK_WITHIN_S
+        time.sleep(_POLL_S)
+    # Its last renewal may be a third of a second old when it freezes.
+    assert time.monotonic() - frozen_at > _OWNED_S - 0.5
+    short_owned.thaw("sqlite")
+    began = time.monotonic()
+    while "the shard is another process's" not in short_owned.log("sqlite"):
+        assert time.monotonic() - began < _BACK_WITHIN_S
+        time.sleep(_POLL_S)
+    assert database.query("INSERT INTO t VALUES ('after') RETURNING v")["rows"] == [["after"]]
+    assert database.rows("SELECT v FROM t ORDER BY rowid") == [["before"], ["after"]]
+    database.close()
