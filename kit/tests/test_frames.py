@@ -21,6 +21,7 @@ from tovuk.kv.v1.frames import (
     Value,
 )
 from tovuk.sqlite.v1 import frames as sqlite
+from tovuk.sqlite.v1 import statements
 
 OPERATIONS = [
     pytest.param(Get(1, "a", "s", "n", b"k", "e"), "91 97 a167 01 a161 a173 a16e c4016b a165", id="get"),
@@ -70,6 +71,19 @@ SQLITE_ANSWERS = [
         id="failed",
     ),
 ]
+
+
+def test_statements_have_the_bytes_they_always_had() -> None:
+    sent = [
+        statements.Statement("select ?", [1, b"\x00", "t", None, 0.5]),
+        statements.Statement("x", {"n": -(2**63)}),
+    ]
+    golden = "92 92 a873656c656374203f 95 01 c40100 a174 c0 cb3fe0000000000000 92 a178 81 a16e d38000000000000000"
+    payload = bytes.fromhex(golden.replace(" ", ""))
+    assert statements.encode(sent) == payload
+    assert statements.decode(payload) == sent
+    with pytest.raises(msgspec.ValidationError):
+        statements.decode(bytes.fromhex("9191a178"))
 
 
 @pytest.mark.parametrize(("item", "golden"), SQLITE_OPERATIONS)

@@ -60,6 +60,35 @@ async def test_released_units_may_be_taken_again() -> None:
 
 
 @in_virtual_time
+async def test_what_can_be_taken_at_once_is_told_without_asking() -> None:
+    metering = ScriptedMetering()
+    metering.acquires.append(granted(7, 5, ends_in_ms=1_000))
+    meters = await holding(metering)
+    assert meters.spare(0, ACCOUNT, WRITES) == 0
+    lease = await meters.acquire(0, ACCOUNT, WRITES)
+    assert meters.spare(0, ACCOUNT, WRITES) == 4
+    assert meters.take(0, ACCOUNT, WRITES, 4) is lease
+    assert meters.spare(0, ACCOUNT, WRITES) == 0
+    meters.release(lease, 2)
+    assert meters.spare(0, ACCOUNT, WRITES) == 2
+    await asyncio.sleep(1)
+    assert meters.spare(0, ACCOUNT, WRITES) == 0
+    assert len(metering.acquired) == 1
+
+
+@in_virtual_time
+async def test_who_does_not_wait_is_told_at_once_that_units_may_come_back() -> None:
+    metering = ScriptedMetering()
+    metering.acquires.extend([waiting(200), granted(7, 1)])
+    meters = await holding(metering)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(UsageSettling):
+        await meters.acquire(0, ACCOUNT, WRITES, wait=False)
+    assert asyncio.get_running_loop().time() - began < 0.1
+    assert (await meters.acquire(0, ACCOUNT, WRITES, wait=False)).in_flight == 1
+
+
+@in_virtual_time
 async def test_after_a_lost_answer_the_same_version_is_asked_again() -> None:
     metering = ScriptedMetering()
     metering.acquires.extend([granted(7, 1), ServiceUnavailable(service="metering"), granted(7, 5, version=3)])

@@ -90,6 +90,7 @@ class Node:
     databases: Databases
     backups: Backups
     gates: Gates
+    meters: Meters
     shorts: Shorts
     archive: Archive
     metering: GrantingMetering
@@ -195,7 +196,7 @@ async def sqlite_node(
     shorts = Shorts(databases, catalog, files, usage, meters, gates, replace(READS, each_s=0.2, total_s=1.0))
     await backups.resume()
     try:
-        yield Node(catalog, files, usage, databases, backups, gates, shorts, archive, metering, data_dir)
+        yield Node(catalog, files, usage, databases, backups, gates, meters, shorts, archive, metering, data_dir)
     finally:
         await backups.close()
         await databases.close()

@@ -9,9 +9,6 @@ from typing import Any
 
 import msgspec
 
-#: Bytes of a query's body that may travel in a frame; larger ones use `Run`.
-INLINE_BODY_BYTES_MAX = 64 * 1024
-
 
 class Select(msgspec.Struct, array_like=True, tag="r", gc=False):
     """One statement that cannot write, whatever it says. Parameters as in `statements.Statement`."""
