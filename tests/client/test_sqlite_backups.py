@@ -1,12 +1,16 @@
 """The backup commands of the seeds, with the published client, and what a tenant may rely on, over HTTP."""
 
+import random
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from product import Product
 from published_client import Client
+from s3_server import S3Server
 from tenant import Tenant
 
 _DONE_WITHIN_S = 60.0
@@ -138,4 +142,73 @@ def test_backups_go_with_their_database(db: Db) -> None:
     assert db.tenant.request("DELETE", f"{db.base}/databases/DB").is_success
     assert db.tenant.request("GET", f"{db.base}/DB/backups").json()["code"] == "sqlite_database_not_found"
     db.post("databases", {"name": "DB"})
-    assert db.listed() == {"backups": [], "restores": []}
+    assert (db.listed()["backups"], db.listed()["restores"]) == ([], [])
+
+
+def test_a_database_is_put_back_to_any_moment(db: Db, pytestconfig: pytest.Config) -> None:
+    db.query("create table clock(ms)")
+    deadline = time.monotonic() + _DONE_WITHIN_S
+    while db.listed()["restorableFrom"] is None:
+        assert time.monotonic() < deadline
+        time.sleep(_POLL_S)
+    db.query("insert into clock values (0)")
+    told = []
+    for _ in range(100):
+        now = time.time_ns() // 1_000_000
+        db.query("update clock set ms = ?", [now])
+        told.append((now, time.time_ns() // 1_000_000))
+        time.sleep(_POLL_S / 2)
+    chance = random.Random(5)
+    for at_ms in [chance.randrange(told[0][1], told[-1][1]) for _ in range(_instants(pytestconfig))]:
+        when: int | str = at_ms if at_ms % 2 else datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+        assert db.restored({"timestamp": when})["status"] == "ready"
+        shown = db.query("select ms from clock")["rows"][0][0]
+        least = max((now for now, answered in told if answered <= at_ms - 50), default=0)
+        assert least <= shown <= at_ms
+    safety = db.listed()["restores"][-1]["safetyBackupId"]
+    until_done(lambda: next(item for item in db.listed()["backups"] if item["id"] == safety))
+    assert db.restored({"backupId": safety})["status"] == "ready"
+    assert db.query("select ms from clock")["rows"] == [[told[-1][0]]]
+
+
+def _instants(config: pytest.Config) -> int:
+    return 50 if config.getoption("full") else 10
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"timestamp": "noon"},
+        {"timestamp": "2026-01-01T00:00:00"},
+        {"timestamp": -1},
+        {"timestamp": True},
+        {"backupId": ""},
+        {"backupId": "a", "timestamp": 1},
+    ],
+)
+def test_a_restore_names_one_backup_or_one_moment(db: Db, body: Any) -> None:
+    answer = db.tenant.request("POST", f"{db.base}/DB/restore", json=body)
+    assert answer.json()["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("moment", ["2020-01-01T00:00:00Z", "2120-01-01T00:00:00+01:00"])
+def test_a_moment_that_is_not_kept_or_not_over_is_refused(db: Db, moment: str) -> None:
+    answer = db.tenant.request("POST", f"{db.base}/DB/restore", json={"timestamp": moment})
+    assert answer.json()["code"] == "sqlite_moment_unavailable"
+
+
+def test_the_product_keeps_backups_and_history_in_a_bucket(tmp_path: Path) -> None:
+    (tmp_path / "s3").mkdir()
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    try:
+        with Product.launched(tmp_path, TOVUK_SQLITE_ARCHIVE_URL=server.url) as product:
+            db = Db(product)
+            db.query("create table t(v)")
+            backup = db.backed_up()
+            assert backup["status"] == "ready"
+            assert db.restored({"backupId": backup["id"]})["status"] == "ready"
+            assert not (product.data / "sqlite" / "archive").exists()
+    finally:
+        server.kill()

@@ -35,7 +35,7 @@ async def losses(folder: Path, said: list[str], engine: str) -> list[str]:
         return {value for (value,) in await node.run(target, "select v from t")}
 
     async with sqlite_node(folder, engine_of(engine)) as node:
-        restores = (await node.backups.list(target))[1]
+        restores = (await node.backups.list(target)).restores
         if not restores:
             found = await values()
             return ["a restore was forgotten"] * ("begun" in said) + ["writes are missing"] * (

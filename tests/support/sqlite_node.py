@@ -24,6 +24,8 @@ from tovuk_sqlite.database import Databases
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
+from tovuk_sqlite.history import History
+from tovuk_sqlite.shipping import Shipping
 from tovuk_sqlite.short import READS, Shorts
 from tovuk_sqlite.store.archive import Archive
 from tovuk_sqlite.store.backups import Backup, Restore, Status
@@ -92,6 +94,8 @@ class Node:
     gates: Gates
     meters: Meters
     shorts: Shorts
+    history: History
+    shipping: Shipping
     archive: Archive
     metering: GrantingMetering
     data_dir: Path
@@ -151,7 +155,7 @@ class Node:
         """The backup once it is no longer creating."""
 
         async def find() -> Backup:
-            return next(backup for backup in (await self.backups.list(target))[0] if backup.id == backup_id)
+            return next(backup for backup in (await self.backups.list(target)).backups if backup.id == backup_id)
 
         return await self._until_done(find)
 
@@ -159,7 +163,7 @@ class Node:
         """The restore once it is no longer creating."""
 
         async def find() -> Restore:
-            return next(restore for restore in (await self.backups.list(target))[1] if restore.id == restore_id)
+            return next(restore for restore in (await self.backups.list(target)).restores if restore.id == restore_id)
 
         return await self._until_done(find)
 
@@ -183,7 +187,9 @@ async def sqlite_node(
     archive = archive or DirectoryArchive(data_dir / "archive")
     catalog = await SqliteCatalog.open(data_dir)
     crew = Crew(8)
-    files = Files(engine, crew, data_dir)
+    history = History(engine, archive, data_dir, clock, lambda: 1)
+    shipping = Shipping(history)
+    files = Files(engine, crew, history, data_dir)
     usage = FolderUsage(catalog, files.writing, lambda: None)
     await usage.load()
     metering = GrantingMetering()
@@ -191,16 +197,32 @@ async def sqlite_node(
     await meters.start([usage])
     gates = Gates()
     databases = Databases(catalog, files, usage, meters, gates)
-    backups = Backups(catalog, files, usage, databases.directory, gates, archive, meters, clock, data_dir)
     # What is short is so on a slow machine too.
     shorts = Shorts(databases, catalog, files, usage, meters, gates, replace(READS, each_s=0.2, total_s=1.0))
+    backups = Backups(catalog, files, usage, databases.directory, gates, history, archive, meters, clock, data_dir)
     await backups.resume()
+    shipping.start()
     try:
-        yield Node(catalog, files, usage, databases, backups, gates, meters, shorts, archive, metering, data_dir)
+        yield Node(
+            catalog,
+            files,
+            usage,
+            databases,
+            backups,
+            gates,
+            meters,
+            shorts,
+            history,
+            shipping,
+            archive,
+            metering,
+            data_dir,
+        )
     finally:
         await backups.close()
         await databases.close()
         await meters.close()
         await files.close()
         await crew.close()
+        await shipping.close()
         await catalog.close()

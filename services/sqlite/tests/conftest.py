@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_server import S3Server
 from sqlite_node import Node, engine_of, sqlite_node
 
 from tovuk_sqlite import writes
@@ -99,3 +100,11 @@ async def node(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(writes, "SHORT_WRITE_SECONDS_MAX", 0.2)
     async with sqlite_node(tmp_path, engine) as node:
         yield node
+
+
+@pytest.fixture
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.kill()

@@ -205,13 +205,13 @@ async def test_a_backup_that_has_expired_is_removed(tmp_path: Path, engine: Engi
         free, own = await node.backed_up(db, "free"), await node.backed_up(db, "self_hosted")
         clock.advance(8 * DAY_MS)
         await node.backups.expire()
-        assert [backup.id for backup in (await node.backups.list(db))[0]] == [own.id]
+        assert [backup.id for backup in (await node.backups.list(db)).backups] == [own.id]
         assert not object_path(node, free).exists() and object_path(node, own).exists()
 
 
 async def test_the_oldest_backup_goes_for_one_more_than_the_plan_keeps(node: Node, db: Target) -> None:
     made = [await node.backed_up(db, "free") for _ in range(6)]
-    listed = {backup.id for backup in (await node.backups.list(db))[0]}
+    listed = {backup.id for backup in (await node.backups.list(db)).backups}
     assert listed == {backup.id for backup in made[1:]}
     assert not object_path(node, made[0]).exists()
 

@@ -108,12 +108,19 @@ class SqliteAdmin(SqliteAdminServicer):
 
     async def ListBackups(self, request: wire.ListBackupsRequest, context: object) -> wire.ListBackupsReply:
         with self._ownership.throughout():
-            backups, restores = await self._backups.list(_target(request.target))
-            return wire.ListBackupsReply(backups=map(_backup, backups), restores=map(_restore, restores))
+            listed = await self._backups.list(_target(request.target))
+            return wire.ListBackupsReply(
+                backups=map(_backup, listed.backups),
+                restores=map(_restore, listed.restores),
+                earliest_ms=listed.earliest_ms or 0,
+            )
 
     async def Restore(self, request: wire.RestoreRequest, context: object) -> wire.RestoreState:
+        target = _target(request.target)
         with self._ownership.throughout():
-            return _restore(await self._backups.restore(_target(request.target), request.plan, request.backup_id))
+            if request.at_ms:
+                return _restore(await self._backups.restore_moment(target, request.plan, request.at_ms))
+            return _restore(await self._backups.restore(target, request.plan, request.backup_id))
 
     async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
         return wire.DescribeReply(rows_read_exact=self._rows_read_exact)
@@ -186,4 +193,5 @@ def _restore(restore: Restore) -> wire.RestoreState:
         reason=restore.reason,
         created_at_ms=restore.created_at_ms,
         ended_at_ms=restore.ended_at_ms,
+        at_ms=restore.at_ms,
     )

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
@@ -23,10 +23,13 @@ from tovuk_sqlite.errors import (
     BackupNotReady,
     BackupUnderWay,
     DatabaseNotFound,
+    HistoryDamaged,
+    MomentUnavailable,
     RestoreUnderWay,
 )
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
+from tovuk_sqlite.history import History
 from tovuk_sqlite.limits import BACKUP_DAYS, BACKUP_ENTRIES_MAX, BACKUPS_CONCURRENT_ENTRIES_MAX
 from tovuk_sqlite.room import STORAGE, Room
 from tovuk_sqlite.store import copies, generation
@@ -34,6 +37,8 @@ from tovuk_sqlite.store.archive import Archive, ObjectMissing
 from tovuk_sqlite.store.backups import Backup, BackupRows, Kind, Moved, Restore, Status, UnderWay
 from tovuk_sqlite.store.base import Database
 from tovuk_sqlite.store.catalog import SqliteCatalog
+from tovuk_sqlite.store.rebuild import NoHistory
+from tovuk_sqlite.store.segments import Damaged
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.units import STORE
 
@@ -42,6 +47,15 @@ _DAY_MS: Final = 86_400_000
 RETRY_S: Final = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+class Listed(NamedTuple):
+    """What a database can be put back to."""
+
+    backups: Sequence[Backup]
+    restores: Sequence[Restore]
+    #: From this moment on to any; None where there is no history, or the archive is away.
+    earliest_ms: int | None
 
 
 class Backups:
@@ -54,6 +68,7 @@ class Backups:
         usage: FolderUsage,
         directory: Directory,
         gates: Gates,
+        history: History,
         archive: Archive,
         meters: Meters,
         clock: Clock,
@@ -65,6 +80,7 @@ class Backups:
         self._usage = usage
         self._directory = directory
         self._gates = gates
+        self._history = history
         self._archive = archive
         self._meters = meters
         self._clock = clock
@@ -89,11 +105,15 @@ class Backups:
         self._start(database.id, self._make(backup))
         return backup
 
-    async def list(self, target: Target) -> tuple[Sequence[Backup], Sequence[Restore]]:
+    async def list(self, target: Target) -> Listed:
         """The database's backups and restores, the newest first. Raises DatabaseNotFound."""
         database = await self._directory.resolve(target)
+        try:
+            earliest_ms = await asyncio.to_thread(self._history.earliest_ms, database.id)
+        except (StoreUnavailable, StorageFull):
+            earliest_ms = None
         async with self._flipping:
-            return self._rows.backups(database.id), self._rows.restores(database.id)
+            return Listed(self._rows.backups(database.id), self._rows.restores(database.id), earliest_ms)
 
     async def restore(self, target: Target, plan: str, backup_id: str) -> Restore:
         """A restore of a backup, noted and on its way.
@@ -106,13 +126,28 @@ class Backups:
             raise BackupNotFound
         if backup.status is not Status.READY:
             raise BackupNotReady(status=backup.status)
+        return await self._begin(database, plan, backup.id, 0)
+
+    async def restore_moment(self, target: Target, plan: str, at_ms: int) -> Restore:
+        """A restore of what the database was at a moment, noted and on its way.
+
+        Raises DatabaseNotFound, MomentUnavailable, RestoreUnderWay, StoreUnavailable.
+        """
+        database = await self._directory.resolve(target)
+        number = self._generation_at(database, at_ms)
+        earliest_ms = await asyncio.to_thread(self._history.earliest_ms, database.id, number)
+        if at_ms > self._clock.wall_ms() or earliest_ms is None or at_ms < earliest_ms:
+            raise MomentUnavailable
+        return await self._begin(database, plan, "", at_ms)
+
+    async def _begin(self, database: Database, plan: str, backup_id: str, at_ms: int) -> Restore:
         safety = self._noted(database, Kind.SAFETY, plan)
         restore = Restore(
             id=new_id("sqlite_restore"),
             database_id=database.id,
             plan=plan,
-            backup_id=backup.id,
-            at_ms=0,
+            backup_id=backup_id,
+            at_ms=at_ms,
             safety_id=safety.id,
             status=Status.CREATING,
             reason="",
@@ -129,12 +164,25 @@ class Backups:
         self._start(database.id, self._restore(restore))
         return restore
 
+    def _generation_at(self, database: Database, at_ms: int) -> int:
+        """The generation the database was at."""
+        number = database.generation
+        for restore in self._rows.restores(database.id):
+            if restore.status is Status.READY and restore.ended_at_ms > at_ms:
+                number = min(number, restore.generation - 1)
+        return number
+
     # What runs beside requests.
 
     async def resume(self) -> None:
         """Go on where the process before ended; before anything else uses the folder."""
         backups, restores = self._rows.unfinished()
         await asyncio.to_thread(self._sweep, backups, restores)
+        for database_id, generations in self._rows.kept_generations().items():
+            for number in generations:
+                self._history.chain(database_id, number)
+        for database in self._catalog.all():
+            self._history.chain(database.id, database.generation)
         for restore in restores:
             self._start(restore.database_id, self._restore(restore))
         pending = {restore.safety_id for restore in restores}
@@ -153,10 +201,23 @@ class Backups:
         await self._remove(expired)
         await self._rows.forget(expired, now_ms)
 
+    async def expire_history(self) -> None:
+        """Remove what no moment needs that can still be asked for."""
+        for database in self._catalog.all():
+            days = BACKUP_DAYS.get(self._catalog.plan(database.account_id), max(BACKUP_DAYS.values()))
+            ended = {
+                restore.generation - 1: restore.ended_at_ms
+                for restore in self._rows.restores(database.id)
+                if restore.status is Status.READY
+            }
+            until_ms = self._clock.wall_ms() - days * _DAY_MS
+            await asyncio.to_thread(self._history.expire, database.id, ended, until_ms)
+
     async def forget(self, database: Database) -> bool:
         """Remove everything of a dropped database; whether nothing is left."""
         if self._jobs.get(database.id):
             return False
+        await asyncio.to_thread(self._history.drop, database.id)
         await asyncio.to_thread(self._archive.remove_folder, database.id)
         await self._rows.forget_database(database.id)
         return True
@@ -234,6 +295,7 @@ class Backups:
                     raise DatabaseNotFound from None
                 self._directory.forget(database)
                 self._usage.resize(database, size)
+                self._history.chain(database.id, restore.generation)
         finally:
             room.end()
         self._meters.level_changed(STORE, database.account_id, STORAGE)
@@ -259,6 +321,7 @@ class Backups:
 
     async def _retire(self, database_id: str, number: int) -> None:
         """Remove a generation that nobody reads any more, now that the archive has it."""
+        await asyncio.to_thread(self._history.drop, database_id, number)
         await self._files.close_database(database_id, number)
         file = generation.numbered(self._data_dir, database_id, number)
         await asyncio.to_thread(generation.remove_file, file)
@@ -296,6 +359,8 @@ class Backups:
         """Bring a copy into the archive; its bytes and their SHA-256."""
         staged = generation.staged(self._data_dir, backup.database_id, backup.id)
         engine = self._files.engine
+        if backup.kind is Kind.SAFETY:
+            self._history.finish(self._history.chain(backup.database_id, backup.generation))
         with copies.faults():
             if not staged.exists():
                 part = generation.part(staged)
@@ -307,22 +372,42 @@ class Backups:
             return staged.stat().st_size, copies.sha256(staged)
 
     def _prepare(self, restore: Restore) -> int:
-        """Make the new generation's file; its bytes. Raises BackupDamaged."""
-        backup = self._rows.backup(restore.backup_id)
-        if backup is None:
-            raise BackupNotFound
+        """Make the new generation's file; its bytes. Raises BackupDamaged, HistoryDamaged, MomentUnavailable."""
         file = generation.numbered(self._data_dir, restore.database_id, restore.generation)
         with copies.faults():
             part = generation.part(file)
-            try:
-                self._archive.get_file(_object(backup), part)
-            except ObjectMissing as error:
-                raise BackupDamaged from error
-            if part.stat().st_size != backup.size_bytes or copies.sha256(part) != backup.sha256:
-                raise BackupDamaged
+            if restore.backup_id:
+                self._fetch(restore.backup_id, part)
+            else:
+                self._rebuild(restore, part)
             copies.check(self._files.engine, part)
+            size = part.stat().st_size
             generation.finish(file)
-        return backup.size_bytes
+        return size
+
+    def _fetch(self, backup_id: str, part: Path) -> None:
+        backup = self._rows.backup(backup_id)
+        if backup is None:
+            raise BackupNotFound
+        try:
+            self._archive.get_file(_object(backup), part)
+        except ObjectMissing as error:
+            raise BackupDamaged from error
+        if part.stat().st_size != backup.size_bytes or copies.sha256(part) != backup.sha256:
+            raise BackupDamaged
+
+    def _rebuild(self, restore: Restore, part: Path) -> None:
+        database = self._catalog.get(restore.database_id)
+        if database is None:
+            raise DatabaseNotFound
+        try:
+            number = self._generation_at(database, restore.at_ms)
+            self._history.rebuild(database.id, number, restore.at_ms, part)
+        except NoHistory as error:
+            raise MomentUnavailable from error
+        except Damaged as error:
+            raise HistoryDamaged from error
+        copies.clean(self._files.engine, part)
 
     def _sweep(self, backups: Sequence[Backup], restores: Sequence[Restore]) -> None:
         kept = self._rows.kept_generations()

@@ -227,6 +227,7 @@ class Databases:
         batch: bool,
     ) -> Written:
         await self._catalog.mark(database)
+        await self._catalog.note_plan(database.account_id, plan)
         least_read = least_written = 1
         for _ in range(_ATTEMPTS_MAX):
             room = Room(self._usage, self._meters, database, plan)

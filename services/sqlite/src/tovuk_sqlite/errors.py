@@ -6,7 +6,8 @@ TovukError
 ├── ParametersInvalid, TooManyParameters, BatchTooMany
 ├── QueryTooSlow, QueryInterrupted, ResultTooLarge, TextInvalid, CursorInvalid, CursorExpired
 ├── DatabaseFull, DatabaseBusy, ShardNotOwned
-└── BackupNotFound, BackupNotReady, BackupUnderWay, BackupDamaged, BackupInterrupted, RestoreUnderWay
+└── BackupNotFound, BackupNotReady, BackupUnderWay, BackupDamaged, BackupInterrupted, RestoreUnderWay,
+    MomentUnavailable, HistoryDamaged
 """
 
 from tovuk_kit.errors import TovukError
@@ -184,3 +185,15 @@ class RestoreUnderWay(TovukError):
     """The database is being restored already."""
 
     code = "sqlite_restore_under_way"
+
+
+class MomentUnavailable(TovukError):
+    """The moment is not over yet, or lies before what is kept."""
+
+    code = "sqlite_moment_unavailable"
+
+
+class HistoryDamaged(TovukError):
+    """Something of the history that the moment needs is missing, or is not what was put there."""
+
+    code = "sqlite_history_damaged"

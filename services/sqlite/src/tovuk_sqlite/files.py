@@ -1,4 +1,7 @@
-"""The files that are open: a few readers and one writer each, and the files used longest ago closed for new ones."""
+"""The files that are open: a few readers and one writer each, and the files used longest ago closed for new ones.
+
+What a file's WAL holds stays there when it is closed: only a checkpoint, after all of it is shipped, copies it back.
+"""
 
 import asyncio
 import logging
@@ -12,6 +15,7 @@ from typing import TypeVar
 
 from tovuk_kit.errors import TovukError
 from tovuk_sqlite.crew import Crew
+from tovuk_sqlite.history import Chain, History
 from tovuk_sqlite.limits import CHECKPOINT_BYTES, OPEN_ENTRIES_MAX, READS_CONCURRENT_MAX
 from tovuk_sqlite.store import generation
 from tovuk_sqlite.store.base import Database, Engine, Reader, Writer
@@ -24,11 +28,23 @@ _log = logging.getLogger(__name__)
 class _Open:
     """One generation's connections. A lane of the crew has each of them to itself."""
 
-    __slots__ = ("at_once", "database", "opening", "path", "readers", "running", "suspended", "writer", "written")
+    __slots__ = (
+        "at_once",
+        "chain",
+        "database",
+        "opening",
+        "path",
+        "readers",
+        "running",
+        "suspended",
+        "writer",
+        "written",
+    )
 
-    def __init__(self, database: Database, path: Path) -> None:
+    def __init__(self, database: Database, path: Path, chain: Chain) -> None:
         self.database = database
         self.path = path
+        self.chain = chain
         self.readers: list[Reader] = []
         #: Those whose statement waits for its next page.
         self.suspended: set[Reader] = set()
@@ -47,17 +63,15 @@ class _Open:
         if self.at_once is not None:
             self.at_once.close()
         if self.writer is not None:
-            try:
-                self.writer.checkpoint()
-            finally:
-                self.writer.close()
+            self.writer.close()
 
 
 class Files:
     """Connections to the databases of one data folder, used on the crew's threads."""
 
-    def __init__(self, engine: Engine, crew: Crew, data_dir: Path) -> None:
+    def __init__(self, engine: Engine, crew: Crew, history: History, data_dir: Path) -> None:
         self.engine = engine
+        self._history = history
         self._crew = crew
         self._data_dir = data_dir
         self._open: OrderedDict[tuple[str, int], _Open] = OrderedDict()
@@ -65,7 +79,9 @@ class Files:
 
     async def create(self, database: Database) -> int:
         """Make the database's file; its bytes."""
-        return await asyncio.to_thread(self.engine.create, generation.path(self._data_dir, database))
+        size = await asyncio.to_thread(self.engine.create, generation.path(self._data_dir, database))
+        self._history.chain(database.id, database.generation)
+        return size
 
     async def reading(self, database: Database, job: Callable[[Reader], T]) -> T:
         """Run a job with a reader of the file, beside others."""
@@ -116,19 +132,29 @@ class Files:
         """Run a job with the writer of the file, alone."""
 
         def work(file: _Open) -> T:
-            if file.writer is None:
-                file.writer = self.engine.open_writer(file.path)
+            writer = self._writer(file)
             file.written = True
-            return job(file.writer)
+            with self._history.writing(file.chain, writer):
+                return job(writer)
 
         return await self._run(database, "write", 1, work)
 
     async def checkpoint(self) -> None:
         """Copy back the WALs that have grown, between writes."""
+
+        def work(file: _Open) -> None:
+            if self._history.checkpoint(file.chain, self._writer(file)):
+                file.written = False
+
         for key, file in list(self._open.items()):
-            wal = file.path.with_name(f"{file.path.name}-wal")
+            wal = file.chain.wal
             if file.written and wal.exists() and wal.stat().st_size > CHECKPOINT_BYTES and self._open.get(key) is file:
-                await self.writing(file.database, partial(_checkpoint, file))
+                await self._run(file.database, "write", 1, work)
+
+    def _writer(self, file: _Open) -> Writer:
+        if file.writer is None:
+            file.writer = self.engine.open_writer(file.path)
+        return file.writer
 
     async def close_database(self, database_id: str, generation: int | None = None) -> None:
         """Wait for what runs on one of its generations, or on any, and let go of it."""
@@ -158,7 +184,8 @@ class Files:
         key = (database.id, database.generation)
         file = self._open.get(key)
         if file is None:
-            file = self._open[key] = _Open(database, generation.path(self._data_dir, database))
+            path = generation.path(self._data_dir, database)
+            file = self._open[key] = _Open(database, path, self._history.chain(*key))
         self._open.move_to_end(key)
         file.running += 1
 
@@ -198,11 +225,6 @@ def _put_back(file: _Open, reader: Reader) -> None:
         file.readers.append(reader)
     else:
         reader.close()
-
-
-def _checkpoint(file: _Open, writer: Writer) -> None:
-    writer.checkpoint()
-    file.written = False
 
 
 def _is_idle(file: _Open) -> bool:

@@ -21,7 +21,8 @@ DATABASE_BYTES_MAX: Final = {"free": 500 * _MIB_BYTES, "pro": 9_536 * _MIB_BYTES
 #: Bytes of one value and of one row. Source: own choice; a larger one fits no request's body.
 VALUE_BYTES_MAX: Final = 4 * _MIB_BYTES
 
-#: How long a backup is kept, and how many of each kind a database has, by plan: beyond, the oldest goes for the next.
+#: How long backups and the history are kept, and how many backups of each kind a database has, by plan: beyond, the
+#: oldest goes for the next.
 #: Source: own choice; the documents name none.
 BACKUP_DAYS: Final = {"free": 7, "pro": 30, "self_hosted": 30}
 BACKUP_ENTRIES_MAX: Final = {"free": 5, "pro": 30, "self_hosted": 100}
@@ -29,6 +30,18 @@ BACKUP_ENTRIES_MAX: Final = {"free": 5, "pro": 30, "self_hosted": 100}
 BACKUPS_CONCURRENT_ENTRIES_MAX: Final = 2
 #: How long a write waits for a restore to put the next generation in place.
 GATE_SECONDS_MAX: Final = 10
+#: Commits so near to one another are one moment of the history.
+HISTORY_SLICE_MS: Final = 50
+#: Frames of one segment of the history.
+SEGMENT_ENTRIES_MAX: Final = 1_024
+#: Segments, and bytes of their pages, after which there is a new base; more bytes where the file is larger.
+SEGMENTS_ENTRIES_MAX: Final = 4_096
+SEGMENTS_BYTES_MIN: Final = 16 * _MIB_BYTES
+#: How large a WAL may grow while the archive is away; then it is copied back, and the history has a gap.
+HISTORY_WAL_BYTES_MAX: Final = 64 * _MIB_BYTES
+#: Histories that are shipped at once, and bases that are copied at once.
+SHIPMENTS_ENTRIES_MAX: Final = 4
+BASES_ENTRIES_MAX: Final = 2
 
 #: Bytes of a chunk of an answer on the wire.
 CHUNK_BYTES: Final = 256 * 1024

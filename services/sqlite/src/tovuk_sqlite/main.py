@@ -4,6 +4,8 @@ import logging
 import secrets
 import sys
 from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from tovuk_kit import telemetry
 from tovuk_kit.client import Channel
@@ -19,10 +21,13 @@ from tovuk_sqlite.crew import Crew
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
+from tovuk_sqlite.history import History
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.settings import Settings
+from tovuk_sqlite.shipping import Shipping
 from tovuk_sqlite.short import Shorts
+from tovuk_sqlite.store.archive import Archive
 from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
@@ -49,6 +54,15 @@ def _engine(settings: Settings) -> Engine:
     return StockEngine()
 
 
+def _archive(settings: Settings) -> Archive:
+    url = settings.archive_url or f"file://{settings.data_dir.absolute() / 'archive'}"
+    if url.startswith("s3"):
+        from tovuk_sqlite.store.s3_archive import S3Archive
+
+        return S3Archive.at(url)
+    return DirectoryArchive(Path(unquote(urlsplit(url).path)))
+
+
 async def _serve(settings: Settings) -> None:
     internal_key = settings.internal_key.get_secret_value()
     engine = _engine(settings)
@@ -65,7 +79,9 @@ async def _serve(settings: Settings) -> None:
     ownership = Ownership(claims, SystemClock(), lasts_ms=int(settings.ownership_seconds * 1_000))
     await ownership.acquire()
     crew = Crew(settings.threads)
-    files = Files(engine, crew, settings.data_dir)
+    archive = _archive(settings)
+    history = History(engine, archive, settings.data_dir, SystemClock(), ownership.number)
+    files = Files(engine, crew, history, settings.data_dir)
     usage = FolderUsage(catalog, files.writing, ownership.check)
     await usage.load()
     notices = Notices()
@@ -81,13 +97,15 @@ async def _serve(settings: Settings) -> None:
         usage,
         databases.directory,
         gates,
-        DirectoryArchive(settings.data_dir / "archive"),
+        history,
+        archive,
         metered.meters,
         SystemClock(),
         settings.data_dir,
     )
     registry = ControlRegistry(control, settings.shard)
     lifecycle = Lifecycle(catalog, files, backups, usage, databases.directory, registry, metered.meters, SystemClock())
+    shipping = Shipping(history)
     upkeep = Upkeep(lifecycle, backups, databases, files, ownership)
 
     async def ready() -> bool:
@@ -103,11 +121,13 @@ async def _serve(settings: Settings) -> None:
         await notices.close()
         await files.close()
         await crew.close()
+        await shipping.close()
         await catalog.close()
         await ownership.close()
         await control.close()
 
     await backups.resume()
+    shipping.start()
     upkeep.start()
     services = registrations(databases, lifecycle, backups, ownership, rows_read_exact=engine.rows_read_exact)
     shorts = Shorts(databases, catalog, files, usage, metered.meters, gates)

@@ -59,6 +59,11 @@ class Ownership:
         if not self.holds:
             raise ShardNotOwned(retry_after_ms=_RETRY_AFTER_MS)
 
+    def number(self) -> int:
+        """The fencing number of this owner. Raises ShardNotOwned."""
+        self.check()
+        return self.fencing
+
     @contextmanager
     def throughout(self) -> Iterator[None]:
         """Around a call, up to its answer.

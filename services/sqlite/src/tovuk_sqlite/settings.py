@@ -24,6 +24,9 @@ class Settings(ServiceSettings):
     ownership_seconds: float = Field(default=30.0, ge=1.0, le=3600.0)
     #: What opens the databases: native where it is built, else stock; or one of them by name.
     engine: Literal["auto", "native", "stock"] = "auto"
+    #: Where backups and the history are kept: `file:///path`, or `s3+https://key:secret@host:port/bucket/prefix`, also
+    #: with `s3+http` and `?region=`; empty for `archive` in the data folder.
+    archive_url: str = Field(default="", pattern=r"^$|^file:///.+|^s3\+https?://[^/@]+:[^/@]+@[^/@]+/.+")
     #: Queries that run at once, of all databases.
     threads: int = Field(default=8, ge=2)
     #: Control's gRPC address.

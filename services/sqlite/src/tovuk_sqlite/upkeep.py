@@ -11,8 +11,9 @@ from tovuk_sqlite.files import Files
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.ownership import Ownership
 
-#: Seconds between looks at deletions under way, at the registry, at the WALs, and at backups that have expired.
-DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S, EXPIRY_S = 1.0, 5.0, 1.0, 1.0, 1.0, 60.0
+#: Seconds between looks at deletions under way, at the registry, at the WALs, and at backups and history that expired.
+DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S = 1.0, 5.0, 1.0, 1.0, 1.0
+EXPIRY_S, HISTORY_S = 60.0, 3_600.0
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Upkeep:
             (self._databases.pages.expire, PAGES_S),
             (self._files.checkpoint, CHECKPOINT_S),
             (self._backups.expire, EXPIRY_S),
+            (self._backups.expire_history, HISTORY_S),
         ):
             self._tasks.append(asyncio.create_task(self._repeat(work, every_s)))
 

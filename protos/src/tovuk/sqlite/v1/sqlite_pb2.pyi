@@ -122,25 +122,29 @@ class ListBackupsRequest(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class ListBackupsReply(_message.Message):
-    __slots__ = ("backups", "restores")
+    __slots__ = ("backups", "restores", "earliest_ms")
     BACKUPS_FIELD_NUMBER: _ClassVar[int]
     RESTORES_FIELD_NUMBER: _ClassVar[int]
+    EARLIEST_MS_FIELD_NUMBER: _ClassVar[int]
     backups: _containers.RepeatedCompositeFieldContainer[Backup]
     restores: _containers.RepeatedCompositeFieldContainer[RestoreState]
-    def __init__(self, backups: _Optional[_Iterable[_Union[Backup, _Mapping]]] = ..., restores: _Optional[_Iterable[_Union[RestoreState, _Mapping]]] = ...) -> None: ...
+    earliest_ms: int
+    def __init__(self, backups: _Optional[_Iterable[_Union[Backup, _Mapping]]] = ..., restores: _Optional[_Iterable[_Union[RestoreState, _Mapping]]] = ..., earliest_ms: _Optional[int] = ...) -> None: ...
 
 class RestoreRequest(_message.Message):
-    __slots__ = ("target", "plan", "backup_id")
+    __slots__ = ("target", "plan", "backup_id", "at_ms")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     BACKUP_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
     target: Target
     plan: str
     backup_id: str
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., plan: _Optional[str] = ..., backup_id: _Optional[str] = ...) -> None: ...
+    at_ms: int
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., plan: _Optional[str] = ..., backup_id: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class RestoreState(_message.Message):
-    __slots__ = ("id", "database_id", "backup_id", "safety_backup_id", "status", "reason", "created_at_ms", "ended_at_ms")
+    __slots__ = ("id", "database_id", "backup_id", "safety_backup_id", "status", "reason", "created_at_ms", "ended_at_ms", "at_ms")
     ID_FIELD_NUMBER: _ClassVar[int]
     DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
     BACKUP_ID_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +153,7 @@ class RestoreState(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
     id: str
     database_id: str
     backup_id: str
@@ -157,7 +162,8 @@ class RestoreState(_message.Message):
     reason: str
     created_at_ms: int
     ended_at_ms: int
-    def __init__(self, id: _Optional[str] = ..., database_id: _Optional[str] = ..., backup_id: _Optional[str] = ..., safety_backup_id: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ...) -> None: ...
+    at_ms: int
+    def __init__(self, id: _Optional[str] = ..., database_id: _Optional[str] = ..., backup_id: _Optional[str] = ..., safety_backup_id: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()

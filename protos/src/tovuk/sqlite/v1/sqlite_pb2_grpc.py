@@ -233,7 +233,7 @@ class SqliteAdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Restore(self, request, context):
-        """Puts a backup in the database's place, which becomes a backup itself. Answered when it is noted.
+        """Puts a backup, or what the database was at a moment, in the database's place, which becomes a backup itself. Answered when it is noted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

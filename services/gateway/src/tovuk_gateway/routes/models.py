@@ -271,11 +271,12 @@ class BackupItem(Shape):
 
 
 class RestoreItem(Shape):
-    """A restore. `ready`: the database is what the backup was. `failed`: it is as it was."""
+    """A restore. `ready`: the database is what the backup, or the moment, had. `failed`: it is as it was."""
 
     id: str
     databaseId: str
     backupId: str | None
+    timestamp: Moment | None
     safetyBackupId: str = Field(description="The backup of what it replaces.")
     status: Literal["creating", "ready", "failed"]
     reason: str | None = Field(description="The error code of what made it fail.")
@@ -288,6 +289,7 @@ class BackupList(Shape):
 
     backups: list[BackupItem]
     restores: list[RestoreItem]
+    restorableFrom: Moment | None = Field(description="From then on the database can be put back to any moment.")
 
 
 class BackupCreated(Hinted):
@@ -303,9 +305,12 @@ class RestoreBegun(Hinted):
 
 
 class Restore(BaseModel):
-    """What a database is put back to."""
+    """What a database is put back to: a backup, or a moment."""
 
-    backupId: str = Field(examples=["sqlite_backup_0a5b9c1d7e3f2a4b6c8d"])
+    backupId: str | None = Field(default=None, examples=["sqlite_backup_0a5b9c1d7e3f2a4b6c8d"])
+    timestamp: str | int | None = Field(
+        default=None, description="RFC 3339 with its offset, or Unix milliseconds.", examples=["2026-11-21T12:00:00Z"]
+    )
 
 
 class NamespaceCreate(BaseModel):

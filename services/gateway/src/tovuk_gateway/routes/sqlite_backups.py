@@ -1,6 +1,8 @@
 """The SQLite routes of backups and restores. Both are answered at once, and made beside the requests."""
 
-from typing import Annotated, Any
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Security
 
@@ -27,10 +29,14 @@ _RESTORE = (
     "sqlite_backup_not_found",
     "sqlite_backup_not_ready",
     "sqlite_restore_under_way",
+    "sqlite_moment_unavailable",
+    "store_unavailable",
     "outcome_unknown",
     "storage_full",
 )
 _BODY = ("invalid_request", "invalid_json", "body_too_large", "unsupported_media_type")
+#: The last moment of the year 9999.
+_UNIX_MS_MAX: Final = 253_402_300_800_000
 _FOLLOW = "List the backups with GET /v1/services/{service}/sqlite/{database}/backups until its status is ready."
 
 BackupRef = Annotated[str, Path(description="A backup's id.", examples=["sqlite_backup_0a5b9c1d7e3f2a4b6c8d"])]
@@ -44,12 +50,14 @@ def router(context: Context) -> APIRouter:
         caller, found = await context.admit_to_service(request, Need.WRITE, service)
         need_capability(found, "sqlite")
         asked = pb.RestoreRequest(
-            target=pb.Target(account_id=caller.account_id, service_id=found.id, database=database),
-            plan=caller.plan,
-            backup_id=text_field(content, "backupId"),
+            target=pb.Target(account_id=caller.account_id, service_id=found.id, database=database), plan=caller.plan
         )
-        if not asked.backup_id:
-            raise InvalidRequest(reason="backupId must name a backup")
+        if "timestamp" in content and "backupId" not in content:
+            asked.at_ms = unix_ms(content["timestamp"])
+        elif "timestamp" not in content and text_field(content, "backupId", ""):
+            asked.backup_id = content["backupId"]
+        else:
+            raise InvalidRequest(reason="name either a backup as backupId, or a moment as timestamp")
         state = await context.sqlite.restore(asked)
         return context.hinted({"restore": restore_item(state)}, _FOLLOW, "/openapi.json")
 
@@ -68,6 +76,7 @@ def router(context: Context) -> APIRouter:
             {
                 "backups": [backup_item(backup) for backup in listed.backups],
                 "restores": [restore_item(restore) for restore in listed.restores],
+                "restorableFrom": moment(listed.earliest_ms),
             }
         )
 
@@ -105,7 +114,7 @@ def router(context: Context) -> APIRouter:
     @routes.post(
         _DATABASE + "/restore",
         operation_id="restoreSqliteDatabase",
-        summary="Put a database back to a backup",
+        summary="Put a database back to a backup, or to what it was at a moment",
         responses=contract.answers(models.RestoreBegun, *_RESTORE, *_BODY),
         openapi_extra=contract.body(models.Restore),
     )
@@ -114,6 +123,18 @@ def router(context: Context) -> APIRouter:
         return await restored(request, service, database, await body_object(request))
 
     return routes
+
+
+def unix_ms(content: object) -> int:
+    """A moment: RFC 3339 with its offset, or Unix milliseconds. Raises InvalidRequest."""
+    if isinstance(content, int) and not isinstance(content, bool) and 0 < content < _UNIX_MS_MAX:
+        return content
+    if isinstance(content, str):
+        with suppress(ValueError):
+            when = datetime.fromisoformat(content)
+            if when.tzinfo is not None and when.timestamp() > 0:
+                return round(when.timestamp() * 1000)
+    raise InvalidRequest(reason="timestamp must be RFC 3339 with an offset, or Unix milliseconds")
 
 
 def backup_item(backup: pb.Backup) -> dict[str, Any]:
@@ -138,6 +159,7 @@ def restore_item(restore: pb.RestoreState) -> dict[str, Any]:
         "id": restore.id,
         "databaseId": restore.database_id,
         "backupId": restore.backup_id or None,
+        "timestamp": moment(restore.at_ms),
         "safetyBackupId": restore.safety_backup_id,
         "status": restore.status,
         "reason": restore.reason or None,

@@ -248,6 +248,11 @@ class Writer(Reader, Protocol):
         """Remove usage rows, of these leases or of the whole epoch; durable on return, outside of transactions."""
         ...
 
+    @property
+    def wal_frames(self) -> int:
+        """Frames of the WAL after this connection's latest commit; 0 before there was one."""
+        ...
+
     def checkpoint(self) -> None:
         """Copy the WAL back. Nothing else ever does: who ships the WAL reads its frames before."""
         ...

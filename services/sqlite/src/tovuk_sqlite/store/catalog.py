@@ -20,6 +20,8 @@ class SqliteCatalog:
 
     def __init__(self, file: SqliteFile, store_id: str, cursor_key: bytes, lock_id: str) -> None:
         self.file = file
+        rows: list[Any] = file.read(lambda connection: connection.execute("SELECT * FROM account_plan").fetchall())
+        self._plans: dict[str, str] = dict(rows)
         #: The folder's id, for ever.
         self.store_id = store_id
         #: The lock that makes the folder this process's, as no other folder's and no other machine's.
@@ -137,6 +139,16 @@ class SqliteCatalog:
 
         await self.file.write(work, essential=True)
         self._marked.difference_update(database_id for database_id, _ in sizes)
+
+    def plan(self, account_id: str) -> str:
+        """The plan of an account that has written; empty where none is known."""
+        return self._plans.get(account_id, "")
+
+    async def note_plan(self, account_id: str, plan: str) -> None:
+        """The account has this plan now, which bounds how long its history is kept."""
+        if self._plans.get(account_id) != plan:
+            await self._run("INSERT OR REPLACE INTO account_plan VALUES (?, ?)", account_id, plan)
+            self._plans[account_id] = plan
 
     async def check(self) -> None:
         """Whether the catalog answers; raises StoreUnavailable."""

@@ -314,6 +314,10 @@ class _Connection:
         with _faults():
             self._sql.run(forgetting(store, epoch, lease_ids), trusted=True, pages_max=PAGES_MAX)
 
+    @property
+    def wal_frames(self) -> int:
+        return self._sql.wal_frames
+
     def checkpoint(self) -> None:
         with _faults():
             self._sql.checkpoint()

@@ -80,6 +80,7 @@ _CONFIG: Final = (
     (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
     (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
     (apsw.SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0),
+    (apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
 )
 _PRAGMAS: Final = (
     "synchronous = FULL",
@@ -147,6 +148,8 @@ class StockEngine:
             contextlib.closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)) as origin,
             contextlib.closing(apsw.Connection(str(target))) as copy,
         ):
+            # The WAL stays, even if nobody else has the file open: not all of it may be shipped.
+            origin.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             # One snapshot: without it the copy would begin again with each write of the writer.
             origin.execute("BEGIN")
             origin.execute("SELECT count(*) FROM sqlite_schema").fetchall()
@@ -174,6 +177,7 @@ class _Connection:
         self._running = False
         self._written = self._read = 0
         self._rows_read = self._rows_written = 0
+        self._wal_frames = 0
         self._steps = self._scanned = 0
         self._index = 0
         self._text = ""
@@ -199,6 +203,7 @@ class _Connection:
         self._sql.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._profile)
         if writes:
             self._sql.preupdate_hook(self._count)
+            self._sql.set_wal_hook(self._committed)
 
     # Tenant SQL.
 
@@ -394,6 +399,10 @@ class _Connection:
         if self._running:
             self._written += 1
 
+    def _committed(self, _connection: apsw.Connection, _name: str, frames: int) -> int:
+        self._wal_frames = frames
+        return apsw.SQLITE_OK
+
     def _profile(self, event: dict[str, Any]) -> None:
         status = event["stmt_status"]
         self._steps += status["SQLITE_STMTSTATUS_VM_STEP"]
@@ -527,6 +536,10 @@ class _Connection:
                 self._own("ROLLBACK")
                 raise
             self._own("COMMIT")
+
+    @property
+    def wal_frames(self) -> int:
+        return self._wal_frames
 
     def checkpoint(self) -> None:
         with _faults():

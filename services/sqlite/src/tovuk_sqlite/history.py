@@ -1,0 +1,525 @@
+"""The history of databases: what commits change is shipped to the archive within a second, before it leaves the WAL.
+
+This process has the only writer of each file and makes its only checkpoints, so it reads the WAL beside SQLite. After
+each job of the writer it notes how far the WAL goes and when that was; a shipper puts what is new into the archive;
+a checkpoint is made only when nothing is left to ship. Where the archive is away for so long that a WAL reaches its
+bound, queries go on, and the history has a gap until the next base.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tovuk_kit.clock import Clock
+from tovuk_kit.errors import StoreUnavailable, TovukError
+from tovuk_sqlite.limits import (
+    HISTORY_SLICE_MS,
+    HISTORY_WAL_BYTES_MAX,
+    QUERY_SECONDS_MAX,
+    SEGMENT_ENTRIES_MAX,
+    SEGMENTS_BYTES_MIN,
+    SEGMENTS_ENTRIES_MAX,
+)
+from tovuk_sqlite.store import copies, generation, rebuild, segments, wal
+from tovuk_sqlite.store.archive import Archive, ObjectMissing
+from tovuk_sqlite.store.base import Engine, Writer
+from tovuk_sqlite.store.segments import BaseName, SegmentHeader, SegmentName, Slice
+from tovuk_sqlite.store.wal import Salts
+
+#: Before a file has a WAL.
+_NO_SALTS: Final = Salts(0, 0)
+#: How long a checkpoint waits for a shipment under way; the next one comes soon.
+_CHECKPOINT_WAIT_S: Final = 0.5
+#: How far a file's time may lag behind the clock: a tick of the kernel's.
+_FILE_TIME_MS: Final = 10
+_JOB_POLL_S: Final = 0.002
+
+_log = logging.getLogger(__name__)
+
+
+class Commit(NamedTuple):
+    """So many frames of a run of the WAL are committed, at the latest at this time."""
+
+    salts: Salts
+    frames: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """How far a WAL is shipped."""
+
+    salts: Salts
+    frames: int
+    #: Of the last frame, or of the WAL's header.
+    checksum: tuple[int, int]
+
+
+class Chain:
+    """The history of one generation of one database, as it goes on."""
+
+    def __init__(self, database_id: str, number: int, path: Path) -> None:
+        self.database_id = database_id
+        self.generation = number
+        self.path = path
+        #: Held by whoever reads the WAL to ship it, or makes a checkpoint.
+        self.lock = threading.Lock()
+        #: What is not shipped, in order. The writer appends.
+        self.commits: deque[Commit] = deque()
+        self.latest: Commit | None = None
+        #: Jobs of the writer that were begun and ended; they run one at a time.
+        self.begun = self.ended = 0
+        #: The time of the last commit that is shipped.
+        self.floor_ms = 0
+        #: None until the archive was asked where the process before ended.
+        self.position: _Position | None = None
+        #: The next segment's number, and the group it goes to.
+        self.seq = self.group = 0
+        self.base_wanted = False
+        #: What a rebuild would read since the last base.
+        self.segments = self.segment_bytes = 0
+        self.dropped = False
+
+    @property
+    def wal(self) -> Path:
+        """The WAL's file."""
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    @property
+    def gap(self) -> Path:
+        """A file that says, durably, that frames left the WAL before they were shipped."""
+        return self.path.with_name(f"{self.path.name}-gap")
+
+
+class History:
+    """The histories of all databases of one data folder. Every method blocks, and may be called from any thread."""
+
+    def __init__(
+        self, engine: Engine, archive: Archive, data_dir: Path, clock: Clock, fencing: Callable[[], int]
+    ) -> None:
+        """`fencing` gives the number of the owner that this process is; it raises where it is none any more."""
+        self._engine = engine
+        self._archive = archive
+        self._data_dir = data_dir
+        self._clock = clock
+        self._fencing = fencing
+        self._chains: dict[tuple[str, int], Chain] = {}
+        self._chains_lock = threading.Lock()
+        self._due: set[Chain] = set()
+        #: The archive failed when it was asked last.
+        self._away = False
+
+    # What the writers do.
+
+    def chain(self, database_id: str, number: int) -> Chain:
+        """The history of a generation. A new one has to be shipped once to find out where it stands."""
+        with self._chains_lock:
+            chain = self._chains.get((database_id, number))
+            if chain is None:
+                path = generation.numbered(self._data_dir, database_id, number)
+                chain = self._chains[database_id, number] = Chain(database_id, number, path)
+                self._due.add(chain)
+            return chain
+
+    @contextmanager
+    def writing(self, chain: Chain, writer: Writer) -> Iterator[None]:
+        """Around a job of the writer, on its thread."""
+        chain.begun += 1
+        try:
+            yield
+        finally:
+            self._note(chain, writer)
+            chain.ended += 1
+
+    def checkpoint(self, chain: Chain, writer: Writer) -> bool:
+        """Ship what is left and copy the WAL back; whether that was done. On the writer's thread, between its jobs."""
+        full = chain.wal.stat().st_size >= HISTORY_WAL_BYTES_MAX
+        if self._away and not full:
+            # Nobody waits with the writer in hand for an archive that does not answer.
+            return False
+        if not chain.lock.acquire(timeout=_CHECKPOINT_WAIT_S):
+            return False
+        try:
+            if not self._shipped_all(chain):
+                if not full:
+                    return False
+                self._leave_gap(chain)
+            writer.checkpoint()
+            return True
+        finally:
+            chain.lock.release()
+
+    # What ships.
+
+    def due(self) -> list[Chain]:
+        """Chains that have something to ship, or need a base."""
+        return list(self._due)
+
+    def ship(self, chain: Chain) -> None:
+        """Put what was committed before the call into the archive. Raises StoreUnavailable, StorageFull, …"""
+        self._due.discard(chain)
+        try:
+            with chain.lock:
+                self._ship(chain)
+        except BaseException:
+            self._away = True
+            self._due.add(chain)
+            raise
+        self._away = False
+
+    def take_base(self, chain: Chain) -> None:
+        """Copy the database as a new base, where one is wanted. Raises as `ship` does."""
+        try:
+            self._take_base(chain)
+        except BaseException:
+            self._due.add(chain)
+            raise
+
+    def finish(self, chain: Chain) -> None:
+        """Ship the rest of a generation that was replaced, and mark its end. Raises as `ship` does."""
+        with chain.lock:
+            self._ship(chain)
+            if chain.position is not None:
+                self._put(chain, chain.position, 0, (), [])
+
+    def drop(self, database_id: str, number: int | None = None) -> None:
+        """A generation, or the database, has no history any more; nothing is shipped once this returns."""
+        with self._chains_lock:
+            keys = [key for key in self._chains if key[0] == database_id and number in (None, key[1])]
+            dropped = [self._chains.pop(key) for key in keys]
+        for chain in dropped:
+            with chain.lock:
+                chain.dropped = True
+            self._due.discard(chain)
+
+    # What looks back.
+
+    def rebuild(self, database_id: str, number: int, at_ms: int, path: Path) -> None:
+        """Make a new file of what a generation held at a moment that is over.
+
+        Raises rebuild.NoHistory, segments.Damaged, StoreUnavailable, StorageFull.
+        """
+        with self._chains_lock:
+            chain = self._chains.get((database_id, number))
+        last_seq = 0
+        if chain is not None:
+            self.ship(chain)
+            last_seq = chain.seq - 1
+        with copies.faults():
+            rebuild.rebuild(self._archive, database_id, number, at_ms, last_seq, path)
+
+    def earliest_ms(self, database_id: str, first: int = 0) -> int | None:
+        """The earliest moment that can be rebuilt, of the generations from `first` on."""
+        for name in self._archive.names(segments.folder(database_id)):
+            if int(name) >= first:
+                for group in rebuild.groups(self._archive, database_id, int(name)):
+                    if group.bases:
+                        return group.bases[0].from_ms
+        return None
+
+    def expire(self, database_id: str, ended: dict[int, int], until_ms: int) -> None:
+        """Remove what no moment after `until_ms` needs. `ended` says when generations were replaced."""
+        for name in self._archive.names(segments.folder(database_id)):
+            number = int(name)
+            if ended.get(number, until_ms + 1) <= until_ms:
+                self._archive.remove_folder(segments.folder(database_id, number))
+                continue
+            groups = rebuild.groups(self._archive, database_id, number)
+            kept = max(
+                (group.number for group in groups for base in group.bases if base.from_ms <= until_ms), default=0
+            )
+            for group in groups:
+                if group.number < kept:
+                    self._archive.remove_folder(segments.folder(database_id, number, group.number))
+
+    # Inside, with the chain's lock but for _note.
+
+    def _shipped_all(self, chain: Chain) -> bool:
+        if self._away:
+            return False
+        try:
+            self._ship(chain)
+        except TovukError:
+            self._away = True
+            return False
+        return True
+
+    def _note(self, chain: Chain, writer: Writer) -> None:
+        frames, latest = writer.wal_frames, chain.latest
+        if not frames:
+            return
+        salts = self._salts(chain)
+        if salts is None or (latest is not None and (latest.salts, latest.frames) == (salts, frames)):
+            return
+        at_ms = self._clock.wall_ms()
+        chain.latest = Commit(salts, frames, at_ms)
+        chain.commits.append(chain.latest)
+        self._due.add(chain)
+
+    @staticmethod
+    def _salts(chain: Chain) -> Salts | None:
+        try:
+            fd = os.open(chain.wal, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            return wal.read_salts(fd)
+        finally:
+            os.close(fd)
+
+    def _ship(self, chain: Chain) -> None:
+        if chain.dropped:
+            return
+        with _faults():
+            # Nothing else than the WAL itself may be opened beside SQLite: closing any other of its files would drop
+            # the process's locks on it.
+            try:
+                fd = os.open(chain.wal, os.O_RDONLY)
+            except FileNotFoundError:
+                if chain.position is None:
+                    self._resume(chain, None, None)
+                return
+            try:
+                header = wal.read_header(fd)
+                if chain.position is None:
+                    self._resume(chain, fd, header)
+                while chain.commits:
+                    self._ship_run(chain, fd, chain.commits[0])
+            finally:
+                os.close(fd)
+        if chain.segments > SEGMENTS_ENTRIES_MAX or chain.segment_bytes > max(
+            SEGMENTS_BYTES_MIN, chain.path.stat().st_size
+        ):
+            chain.base_wanted = True
+
+    def _ship_run(self, chain: Chain, fd: int, first: Commit) -> None:
+        """Ship the next commits of one run of the WAL."""
+        header = wal.read_header(fd)
+        if header is None:
+            raise StoreUnavailable(retry_after_ms=1_000) from ValueError(f"the WAL of {chain.path} has no header")
+        assert chain.position is not None
+        if first.salts != chain.position.salts:
+            if first.salts != header.salts or not _follows(first.salts, chain.position.salts):
+                self._begin(chain, chain.seq + 1, fd, header)
+                return
+            # Checkpoints are made only when all is shipped, so nothing of the run before is missing.
+            chain.position = _Position(header.salts, 0, header.checksum)
+        start = chain.position.frames
+        commits = []
+        floor_ms = chain.floor_ms
+        for commit in chain.commits:
+            if commit.salts == first.salts:
+                # Whatever the machine's clock does, the history's goes forward.
+                floor_ms = max(floor_ms, commit.at_ms)
+                commits.append(commit._replace(at_ms=floor_ms))
+        count = min(commits[-1].frames - start, SEGMENT_ENTRIES_MAX)
+        raw = wal.read_frames(fd, header, start, count)
+        found = [(frame, page) for frame, page in wal.frames(raw, header) if frame.salts == first.salts]
+        if len(found) < count:
+            raise StoreUnavailable(retry_after_ms=1_000) from ValueError(f"the WAL of {chain.path} ends early")
+        if count > 0:
+            slices, images = _slices(found, start, commits)
+            checksum = found[-1][0].checksum
+            self._put(chain, _Position(first.salts, start + count, checksum), header.page_bytes, slices, images)
+        end = start + max(0, count)
+        while chain.commits and chain.commits[0].salts == first.salts and chain.commits[0].frames <= end:
+            chain.commits.popleft()
+
+    def _put(
+        self,
+        chain: Chain,
+        position: _Position,
+        page_bytes: int,
+        slices: tuple[Slice, ...],
+        images: list[memoryview],
+    ) -> None:
+        fence = self._fencing()
+        header = SegmentHeader(
+            database_id=chain.database_id,
+            generation=chain.generation,
+            seq=chain.seq,
+            fence=fence,
+            page_bytes=page_bytes,
+            salts=position.salts,
+            frames=position.frames,
+            checksum=position.checksum,
+            slices=slices,
+        )
+        times = [piece.at_ms for piece in slices if piece.at_ms] or [0]
+        chain.floor_ms = max(chain.floor_ms, times[-1])
+        name = segments.segment_name(SegmentName(chain.seq, fence, times[0], times[-1]))
+        place = segments.folder(chain.database_id, chain.generation, chain.group)
+        self._archive.put(f"{place}/{name}", segments.encode(header, images))
+        chain.position = position
+        chain.seq += 1
+        chain.segments += 1
+        chain.segment_bytes += len(images) * page_bytes
+
+    def _begin(self, chain: Chain, seq: int, fd: int | None, header: wal.Header | None) -> None:
+        """Begin a history, or go on after a gap, which a number left out marks."""
+        position = _Position(_NO_SALTS, 0, (0, 0))
+        if fd is not None and header is not None:
+            position = _Position(header.salts, 0, header.checksum)
+            if chain.latest is not None and chain.latest.salts == header.salts:
+                raw = wal.read_frames(fd, header, chain.latest.frames - 1, 1)
+                for frame, _ in wal.frames(raw, header):
+                    position = _Position(header.salts, chain.latest.frames, frame.checksum)
+        while chain.commits and (
+            chain.commits[0].salts != position.salts or chain.commits[0].frames <= position.frames
+        ):
+            chain.commits.popleft()
+        chain.seq = seq
+        self._begin_group(chain, position)
+        chain.base_wanted = True
+        self._due.add(chain)
+
+    def _begin_group(self, chain: Chain, position: _Position) -> None:
+        """From now on segments go to a new group. Its first one is empty: it says where the group begins."""
+        chain.group = chain.seq
+        chain.segments = chain.segment_bytes = 0
+        self._put(chain, position, 0, (), [])
+
+    def _take_base(self, chain: Chain) -> None:
+        with chain.lock:
+            if chain.dropped or chain.position is None or not chain.base_wanted:
+                return
+            if chain.segments > 1:
+                self._begin_group(chain, chain.position)
+            group, gap = chain.group, chain.gap.exists()
+        part = chain.path.with_name(f"{chain.generation}.base.part")
+        with _faults():
+            generation.remove_file(part)
+            self._engine.copy(chain.path, part)
+            self._wait_for_job(chain)
+            # Every commit the copy may hold was noted before.
+            latest_ms = max([chain.floor_ms, *(commit.at_ms for commit in list(chain.commits))])
+            name = BaseName(max(self._clock.wall_ms(), latest_ms), part.stat().st_size, copies.sha256(part))
+            place = segments.folder(chain.database_id, chain.generation, group)
+            with chain.lock:
+                if chain.dropped:
+                    return
+            self._archive.put_file(f"{place}/{segments.base_name(name)}", part)
+            generation.remove_file(part)
+            with chain.lock:
+                if chain.group == group:
+                    chain.base_wanted = False
+                    if gap:
+                        chain.gap.unlink(missing_ok=True)
+
+    def _resume(self, chain: Chain, fd: int | None, header: wal.Header | None) -> None:
+        """Find out where the process before ended, and whether the WAL goes on from there."""
+        last = self._last_segment(chain)
+        if last is None:
+            self._begin(chain, chain.seq and chain.seq + 1, fd, header)
+            return
+        position = _Position(last.salts, last.frames, last.checksum)
+        if chain.gap.exists() or not _continues(fd, header, position):
+            self._begin(chain, chain.seq + 1, fd, header)
+            return
+        if header is not None and header.salts != position.salts:
+            position = _Position(header.salts, 0, header.checksum)
+        chain.position = position
+        if fd is None or header is None or chain.commits or chain.begun != chain.ended:
+            return
+        committed = wal.committed_frames(fd, header, position.frames, position.checksum)
+        if committed > position.frames:
+            # When they were committed nobody knows any more; not after the file was written last.
+            at_ms = os.fstat(fd).st_mtime_ns // 1_000_000 + _FILE_TIME_MS
+            chain.latest = Commit(header.salts, committed, at_ms)
+            chain.commits.append(chain.latest)
+
+    def _last_segment(self, chain: Chain) -> SegmentHeader | None:
+        groups = rebuild.groups(self._archive, chain.database_id, chain.generation)
+        for group in reversed(groups):
+            if not group.segments:
+                continue
+            chain.group = group.number
+            chain.segments = len(group.segments)
+            chain.base_wanted = not group.bases
+            place = segments.folder(chain.database_id, chain.generation, group.number)
+            last = group.segments[-1]
+            chain.seq = last.seq + 1
+            chain.floor_ms = max(name.last_ms for found in groups for name in found.segments)
+            try:
+                return segments.decode(self._archive.get(f"{place}/{segments.segment_name(last)}"))[0]
+            except segments.Damaged:
+                _log.error("the last segment of the history of %s is damaged", chain.database_id)
+        return None
+
+    def _leave_gap(self, chain: Chain) -> None:
+        """The WAL has reached its bound: let go of it unshipped. Until the next base there is no history."""
+        _log.error("the history of %s has a gap: the archive is away, and the WAL is full", chain.database_id)
+        with copies.faults():
+            chain.gap.touch()
+            generation.sync(chain.gap.parent)
+        chain.commits.clear()
+        chain.position = None
+        self._due.add(chain)
+
+    @staticmethod
+    def _wait_for_job(chain: Chain) -> None:
+        """Until every job of the writer that had begun has noted its commit."""
+        begun = chain.begun
+        end = time.monotonic() + 2 * QUERY_SECONDS_MAX
+        while chain.ended < begun:
+            if time.monotonic() > end:
+                raise StoreUnavailable(retry_after_ms=1_000)
+            time.sleep(_JOB_POLL_S)
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Tell what goes wrong with the disk, or with an archive whose objects vanish."""
+    try:
+        with copies.faults():
+            yield
+    except ObjectMissing as error:
+        raise StoreUnavailable(retry_after_ms=1_000) from error
+
+
+def _follows(salts: Salts, before: Salts) -> bool:
+    """Whether a run of the WAL is the next one after another, or the first at all."""
+    return before == _NO_SALTS or salts.run == (before.run + 1) & 0xFFFFFFFF
+
+
+def _continues(fd: int | None, header: wal.Header | None, position: _Position) -> bool:
+    """Whether a WAL goes on where it was shipped up to."""
+    if fd is None or header is None:
+        return position.salts == _NO_SALTS
+    if header.salts != position.salts:
+        return _follows(header.salts, position.salts)
+    if not position.frames:
+        return True
+    raw = wal.read_frames(fd, header, position.frames - 1, 1)
+    return any(frame.checksum == position.checksum for frame, _ in wal.frames(raw, header))
+
+
+def _slices(
+    found: list[tuple[wal.Frame, memoryview]], start: int, commits: list[Commit]
+) -> tuple[tuple[Slice, ...], list[memoryview]]:
+    """What frames change, commit by commit; of commits within a moment only the last, and of each page the last."""
+    ends: dict[int, Commit] = {}
+    for commit in commits:
+        if start < commit.frames <= start + len(found):
+            ends[commit.at_ms // HISTORY_SLICE_MS] = commit
+    bounds = [(commit.frames - start, commit.at_ms) for commit in ends.values()]
+    if not bounds or bounds[-1][0] < len(found):
+        bounds.append((len(found), 0))
+    slices: list[Slice] = []
+    images: list[memoryview] = []
+    begin = 0
+    for end, at_ms in bounds:
+        pages = {frame.page: page for frame, page in found[begin:end]}
+        after = found[end - 1][0].pages_after_commit if at_ms else 0
+        assert after or not at_ms, "what was noted as a commit is none"
+        slices.append(Slice(at_ms, after, tuple(pages)))
+        images += pages.values()
+        begin = end
+    return tuple(slices), images

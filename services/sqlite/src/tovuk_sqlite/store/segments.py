@@ -1,0 +1,126 @@
+"""The history of a database in the archive: bases, which are copies, and segments, which are what commits changed.
+
+A segment holds slices: the pages as they were after some commit, and the time of that commit. Segments of a generation
+are numbered without gaps; a number that is missing was lost, or what it would hold was. They lie in groups. A group is
+named by the number of its first segment, and its base has everything of the segments before.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import msgspec
+
+from tovuk_sqlite.store.wal import Salts
+
+_MAGIC: Final = b"tovuk segment 1\n"
+_LENGTH_BYTES: Final = 4
+_DIGEST_BYTES: Final = 32
+_BASE: Final = "base"
+
+
+class Slice(msgspec.Struct, frozen=True, array_like=True):
+    """Pages that changed up to a commit. `at_ms` and `pages_after` are 0 where that commit is in a later slice."""
+
+    at_ms: int
+    #: Pages of the database after the commit.
+    pages_after: int
+    #: Numbers of the pages, in the order of their images.
+    pages: tuple[int, ...]
+
+
+class SegmentHeader(msgspec.Struct, frozen=True):
+    """What a segment says of itself."""
+
+    database_id: str
+    generation: int
+    seq: int
+    #: Number of the owner that shipped it; an owner of a lower number had lost the database to it.
+    fence: int
+    page_bytes: int
+    salts: Salts
+    #: Frames of this run of the WAL that are shipped with this segment and those before, and the checksum of the last.
+    frames: int
+    checksum: tuple[int, int]
+    slices: tuple[Slice, ...]
+
+
+class Damaged(Exception):
+    """An object of the history is not what was put there."""
+
+
+def encode(header: SegmentHeader, images: Sequence[bytes | memoryview]) -> bytes:
+    """A segment; `images` are the pages of all its slices, in order."""
+    head = msgspec.json.encode(header)
+    squeezer = zlib.compressobj(1)
+    pieces = [squeezer.compress(image) for image in images]
+    whole = b"".join((_MAGIC, len(head).to_bytes(_LENGTH_BYTES), head, *pieces, squeezer.flush()))
+    return whole + hashlib.sha256(whole).digest()
+
+
+def decode(raw: bytes) -> tuple[SegmentHeader, bytes]:
+    """A segment's header and the images of its pages. Raises Damaged."""
+    whole, digest = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:]
+    if not whole.startswith(_MAGIC) or hashlib.sha256(whole).digest() != digest:
+        raise Damaged("a segment does not fit its checksum")
+    start = len(_MAGIC) + _LENGTH_BYTES
+    end = start + int.from_bytes(whole[len(_MAGIC) : start])
+    return msgspec.json.decode(whole[start:end], type=SegmentHeader), zlib.decompress(whole[end:])
+
+
+class SegmentName(NamedTuple):
+    """A segment as a listing shows it. The times are those of its first and last commit; 0 where it has none."""
+
+    seq: int
+    fence: int
+    first_ms: int
+    last_ms: int
+
+
+class BaseName(NamedTuple):
+    """A group's base as a listing shows it. Every commit it may hold happened before `from_ms`."""
+
+    from_ms: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What lies in one group."""
+
+    number: int
+    bases: tuple[BaseName, ...]
+    segments: tuple[SegmentName, ...]
+
+
+def folder(database_id: str, generation: int | None = None, group: int | None = None) -> str:
+    """Where the history lies, of all generations, of one, or of one of its groups."""
+    place = f"{database_id}/history"
+    if generation is not None:
+        place += f"/{generation:06}"
+    return place if group is None else f"{place}/{group:012}"
+
+
+def segment_name(name: SegmentName) -> str:
+    """Its last part."""
+    return f"{name.seq:012}-{name.fence:010}-{name.first_ms:013}-{name.last_ms:013}"
+
+
+def base_name(name: BaseName) -> str:
+    """Its last part."""
+    return f"{_BASE}-{name.from_ms:013}-{name.size_bytes}-{name.sha256}"
+
+
+def group(number: int, names: Sequence[str]) -> Group:
+    """What the names in a group's folder say."""
+    bases, segments = [], []
+    for name in names:
+        first, *rest = name.split("-")
+        if first == _BASE:
+            bases.append(BaseName(int(rest[0]), int(rest[1]), rest[2]))
+        else:
+            segments.append(SegmentName(int(first), *map(int, rest)))
+    return Group(number, tuple(sorted(bases)), tuple(sorted(segments)))

@@ -1,0 +1,356 @@
+import asyncio
+import contextlib
+import random
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from s3_server import S3Server
+from sqlite_node import Node, sqlite_node, until
+
+from tovuk_kit.clock import FakeClock
+from tovuk_kit.errors import StoreUnavailable, TovukError
+from tovuk_sqlite.directory import Target
+from tovuk_sqlite.history import Chain
+from tovuk_sqlite.store.backups import Status
+from tovuk_sqlite.store.base import Engine
+from tovuk_sqlite.store.directory_archive import DirectoryArchive
+from tovuk_sqlite.store.rebuild import NoHistory
+from tovuk_sqlite.store.s3_archive import S3Archive
+from tovuk_sqlite.store.segments import Damaged
+
+DAY_MS = 86_400_000
+INSTANTS, FULL_INSTANTS = 12, 50
+
+
+class Story:
+    """A database whose one clock row says when it was last written, and what it said when."""
+
+    def __init__(self, node: Node, target: Target, clock: FakeClock) -> None:
+        self.node = node
+        self.target = target
+        self.clock = clock
+        #: What the clock row was set to, and the time by which that was answered.
+        self.told: list[tuple[int, int]] = []
+
+    async def begin(self) -> None:
+        await self.node.run(
+            self.target, "create table clock(ms)", "create table filler(x)", "insert into clock values (0)"
+        )
+        await self.shipped()
+
+    async def tick(self, *more: Any) -> int:
+        """Set the clock row."""
+        now = self.clock.wall_ms()
+        await self.node.run(self.target, ("update clock set ms = ?", [now]), *more)
+        self.told.append((now, self.clock.wall_ms()))
+        return now
+
+    async def chain(self) -> Chain:
+        database = await self.node.databases.directory.resolve(self.target)
+        return self.node.history.chain(database.id, database.generation)
+
+    async def shipped(self) -> None:
+        """Until all is in the archive, and the base too."""
+        chain = await self.chain()
+        await until(lambda: not chain.commits and chain.position is not None and not chain.base_wanted)
+
+    async def checkpoint(self) -> None:
+        chain = await self.chain()
+        database = await self.node.databases.directory.resolve(self.target)
+        # Not a job of the writer's own, so that nothing is noted for it.
+        await self.node.files.writing(database, lambda writer: self.node.history.checkpoint(chain, writer))
+
+    def at(self, at_ms: int, path: Path) -> int:
+        """What the clock row said at a moment."""
+        chain = next(iter(self.node.history._chains.values()))
+        path.unlink(missing_ok=True)
+        self.node.history.rebuild(chain.database_id, chain.generation, at_ms, path)
+        assert self.node.files.engine.problems(path) == []
+        with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as file:
+            found: int = file.execute("select ms from clock").get
+        for suffix in ("-wal", "-shm"):
+            path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+        return found
+
+
+class AwayArchive(DirectoryArchive):
+    """An archive that can be cut off."""
+
+    away = False
+
+    def put(self, name: str, content: bytes) -> None:
+        if self.away:
+            raise StoreUnavailable(retry_after_ms=1_000)
+        super().put(name, content)
+
+
+class StoryClock(FakeClock):
+    """A clock that tells another time whenever it is asked."""
+
+    def wall_ms(self) -> int:
+        self.advance(1)
+        return super().wall_ms()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tovuk_sqlite.shipping.SHIP_EVERY_S", 0.02)
+    monkeypatch.setattr("tovuk_sqlite.shipping.PAUSE_S", 0.02)
+
+
+@contextlib.asynccontextmanager
+async def told(tmp_path: Path, engine: Engine, clock: FakeClock, archive: Any = None) -> AsyncIterator[Story]:
+    async with sqlite_node(tmp_path, engine, clock=clock, archive=archive) as node:
+        story = Story(node, await node.create(), clock)
+        await story.begin()
+        yield story
+
+
+@pytest.fixture
+async def story(tmp_path: Path, engine: Engine) -> AsyncIterator[Story]:
+    async with told(tmp_path, engine, StoryClock()) as begun:
+        yield begun
+
+
+def history_of(node: Node) -> Iterator[Path]:
+    yield from sorted((node.data_dir / "archive").glob("*/history/*/*/*"))
+
+
+async def test_every_moment_shows_what_was_committed_until_then(
+    story: Story, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    chance = random.Random(3)
+    for n in range(300):
+        more: list[Any] = []
+        match chance.randrange(8):
+            case 0:
+                more = [("insert into filler values (randomblob(?))", [chance.randrange(60_000)])]
+            case 1:
+                more = ["delete from filler where rowid % 3 = 0"]
+            case 2:
+                story.clock.advance(chance.randrange(3_000))
+        await story.tick(*more)
+        if n % 40 == 0:
+            await story.checkpoint()
+    count = FULL_INSTANTS if pytestconfig.getoption("full") else INSTANTS
+    for at_ms in [chance.randrange(story.told[0][1], story.told[-1][1] + 2_000) for _ in range(count)]:
+        found = await asyncio.to_thread(story.at, at_ms, tmp_path / "then")
+        least = max(now for now, answered in story.told if answered <= at_ms - 50)
+        assert least <= found <= at_ms
+
+
+async def test_a_moment_that_is_just_over_is_there_at_once(story: Story, tmp_path: Path) -> None:
+    for _ in range(5):
+        now = await story.tick()
+        assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == now
+
+
+async def test_a_transaction_of_many_segments_is_there_whole_or_not_at_all(story: Story, tmp_path: Path) -> None:
+    before = await story.tick()
+    between = story.clock.wall_ms()
+    story.clock.advance(1_000)
+    after = await story.tick("insert into filler select randomblob(100000) from json_each('[" + "1," * 99 + "1]')")
+    assert await asyncio.to_thread(story.at, between, tmp_path / "then") == before
+    assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == after
+
+
+async def test_the_wal_is_copied_back_only_when_all_of_it_is_shipped(tmp_path: Path, engine: Engine) -> None:
+    archive = AwayArchive(tmp_path / "archive")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        chain = await story.chain()
+        archive.away = True
+        now = await story.tick("insert into filler values (zeroblob(1000000))")
+        await story.checkpoint()
+        story.clock.advance(1_000)
+        later = await story.tick()
+        assert chain.wal.stat().st_size > 1_000_000
+        archive.away = False
+        assert await asyncio.to_thread(story.at, story.told[-2][1], tmp_path / "then") == now
+        await story.checkpoint()
+        size = chain.wal.stat().st_size
+        story.clock.advance(1_000)
+        await story.tick()
+        assert chain.wal.stat().st_size == size
+        assert await asyncio.to_thread(story.at, story.told[-2][1], tmp_path / "then") == later
+
+
+async def test_an_archive_that_is_away_for_long_costs_history_and_no_write(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tovuk_sqlite.history.HISTORY_WAL_BYTES_MAX", 500_000)
+    archive = AwayArchive(tmp_path / "archive")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        before = await story.tick()
+        story.clock.advance(1_000)
+        until_ms = story.clock.wall_ms()
+        await story.tick()
+        await story.shipped()
+        archive.away = True
+        for _ in range(10):
+            await story.tick("update filler set x = x", "insert into filler values (zeroblob(100000))")
+            await story.checkpoint()
+        lost_ms = story.clock.wall_ms()
+        assert (await story.chain()).gap.exists()
+        archive.away = False
+        await story.tick()
+        await story.shipped()
+        assert not (await story.chain()).gap.exists()
+        after = await story.tick()
+        assert await asyncio.to_thread(story.at, until_ms, tmp_path / "then") == before
+        assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == after
+        with pytest.raises(Damaged):
+            await asyncio.to_thread(story.at, lost_ms, tmp_path / "then")
+
+
+async def test_a_process_goes_on_with_the_history_of_the_one_before(tmp_path: Path, engine: Engine) -> None:
+    clock = StoryClock()
+    async with told(tmp_path, engine, clock) as story:
+        first = await story.tick()
+    ended_ms = clock.wall_ms()
+    for _ in range(3):
+        async with sqlite_node(tmp_path, engine, clock=clock) as node:
+            again = Story(node, story.target, clock)
+            last = await again.tick()
+            await again.shipped()
+            assert await asyncio.to_thread(again.at, ended_ms, tmp_path / "then") == first
+            assert await asyncio.to_thread(again.at, clock.wall_ms(), tmp_path / "then") == last
+            assert len([path for path in history_of(node) if path.name.startswith("base")]) == 1
+
+
+async def test_commits_of_a_process_that_died_are_shipped_by_the_next(tmp_path: Path, engine: Engine) -> None:
+    archive = AwayArchive(tmp_path / "archive")
+    left = tmp_path / "left"
+    async with told(tmp_path / "dies", engine, StoryClock(), archive) as story:
+        await story.tick()
+        await story.shipped()
+        archive.away = True
+        last = await story.tick()
+        shutil.copytree(story.node.data_dir, left)
+    archive.away = False
+    clock = StoryClock(wall_ms=1_800_000_100_000)
+    async with sqlite_node(left, engine, clock=clock, archive=archive) as node:
+        again = Story(node, story.target, clock)
+        await again.shipped()
+        assert await asyncio.to_thread(again.at, clock.wall_ms(), tmp_path / "then") == last
+
+
+async def test_what_is_lost_or_changed_is_found(story: Story, tmp_path: Path) -> None:
+    for _ in range(4):
+        await story.tick()
+        await story.shipped()
+    at_ms = story.clock.wall_ms()
+    every = list(history_of(story.node))
+    bases = [path for path in every if path.name.startswith("base")]
+    objects = [path for path in every if path.parent == bases[-1].parent]
+    assert len(objects) >= 6
+    for path in objects:
+        content = path.read_bytes()
+        changed = bytearray(content)
+        changed[len(changed) // 2] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(Damaged):
+            await asyncio.to_thread(story.at, at_ms, tmp_path / "then")
+        path.unlink()
+        with pytest.raises((Damaged, NoHistory)):
+            await asyncio.to_thread(story.at, at_ms, tmp_path / "then")
+        path.write_bytes(content)
+    assert await asyncio.to_thread(story.at, at_ms, tmp_path / "then") == story.told[-1][0]
+
+
+async def test_a_long_history_gets_new_bases_and_old_ones_expire(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tovuk_sqlite.history.SEGMENTS_ENTRIES_MAX", 5)
+    clock = StoryClock()
+    async with told(tmp_path, engine, clock) as story:
+        for _ in range(20):
+            await story.tick()
+            clock.advance(DAY_MS)
+            await story.shipped()
+        assert len([path for path in history_of(story.node) if path.name.startswith("base")]) >= 3
+        for now, answered in story.told:
+            assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
+        await story.node.catalog.note_plan("account", "free")
+        await story.node.backups.expire_history()
+        with pytest.raises(NoHistory):
+            await asyncio.to_thread(story.at, story.told[0][1], tmp_path / "then")
+        for now, answered in story.told[-7:]:
+            assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
+
+
+async def test_a_database_is_put_back_to_a_moment_of_any_of_its_generations(story: Story) -> None:
+    node, db = story.node, story.target
+    moments = []
+    for _ in range(3):
+        moments.append((await story.tick(), story.clock.wall_ms()))
+        story.clock.advance(1_000)
+        begun = await node.backups.restore_moment(db, "free", moments[0][1])
+        restore = await node.until_restored(db, begun.id)
+        assert (restore.status, restore.reason) == (Status.READY, "")
+        assert await node.run(db, "select ms from clock") == [[moments[0][0]]]
+        await node.until_made(db, restore.safety_id)
+        await story.shipped()
+    for now, at_ms in moments:
+        begun = await node.backups.restore_moment(db, "free", at_ms)
+        assert (await node.until_restored(db, begun.id)).status is Status.READY
+        assert await node.run(db, "select ms from clock") == [[now]]
+        await story.shipped()
+
+
+async def test_a_moment_before_the_history_or_to_come_is_refused(story: Story) -> None:
+    for at_ms in (1, story.clock.wall_ms() + 60_000):
+        with pytest.raises(TovukError) as refused:
+            await story.node.backups.restore_moment(story.target, "free", at_ms)
+        assert refused.value.code == "sqlite_moment_unavailable"
+
+
+async def test_a_damaged_history_restores_nothing(story: Story) -> None:
+    await story.tick()
+    await story.shipped()
+    at_ms = story.clock.wall_ms()
+    last = await story.tick()
+    for path in history_of(story.node):
+        if not path.name.startswith("base"):
+            path.write_bytes(b"?")
+    begun = await story.node.backups.restore_moment(story.target, "free", at_ms)
+    restore = await story.node.until_restored(story.target, begun.id)
+    assert (restore.status, restore.reason) == (Status.FAILED, "sqlite_history_damaged")
+    assert await story.node.run(story.target, "select ms from clock") == [[last]]
+
+
+async def test_backups_and_history_may_live_in_a_bucket(tmp_path: Path, engine: Engine, s3: S3Server) -> None:
+    archive = S3Archive.at(s3.url)
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        node, db = story.node, story.target
+        backup = await node.backed_up(db)
+        assert backup.status is Status.READY
+        now = await story.tick("insert into filler values (randomblob(300000))")
+        at_ms = story.clock.wall_ms()
+        story.clock.advance(1_000)
+        await story.checkpoint()
+        s3.kill()
+        later = await story.tick()
+        await story.checkpoint()
+        assert (await node.backed_up(db)).reason == "store_unavailable"
+        s3.start()
+        assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == later
+        begun = await node.backups.restore_moment(db, "free", at_ms)
+        assert (await node.until_restored(db, begun.id)).status is Status.READY
+        assert await node.run(db, "select ms from clock") == [[now]]
+        begun = await node.backups.restore(db, "free", backup.id)
+        assert (await node.until_restored(db, begun.id)).status is Status.READY
+        assert await node.run(db, "select ms from clock") == [[0]]
+    assert not (tmp_path / "archive").exists()
+
+
+async def test_the_history_of_a_deleted_database_is_removed(story: Story) -> None:
+    await story.tick()
+    database = await story.node.databases.directory.resolve(story.target)
+    assert await story.node.backups.forget(database)
+    await story.tick()
+    await asyncio.sleep(0.1)
+    assert list(history_of(story.node)) == []
