@@ -7,11 +7,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 from tovuk_sqlite.errors import DatabaseBusy
+from tovuk_sqlite.hands import Hands
 from tovuk_sqlite.limits import CALLS_WAITING_MAX
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Crew:
 
     def __init__(self, threads: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="query")
+        self._hands = Hands(threads)
         self._free = threads
         self._account_max = max(1, threads // 2)
         self._accounts: dict[str, _Account] = {}
@@ -75,7 +75,7 @@ class Crew:
 
     async def close(self) -> None:
         """Wait for what runs."""
-        await asyncio.to_thread(self._pool.shutdown)
+        await self._hands.close()
 
     def _dispatch(self) -> None:
         while self._free:
@@ -93,8 +93,7 @@ class Crew:
             account.lanes[job.lane] = account.lanes.get(job.lane, 0) + 1
             self._free -= 1
             began = time.monotonic()
-            running = self._loop.run_in_executor(self._pool, job.work)
-            running.add_done_callback(partial(self._done, account, job, began))
+            self._hands.run(job.work).add_done_callback(partial(self._done, account, job, began))
 
     def _done(self, account: _Account, job: _Job, began: float, done: "asyncio.Future[Any]") -> None:
         account.used_s += time.monotonic() - began

@@ -45,6 +45,8 @@ BASES_ENTRIES_MAX: Final = 2
 
 #: Bytes of a chunk of an answer on the wire.
 CHUNK_BYTES: Final = 256 * 1024
+#: A query that has run so long goes behind every other work of the machine.
+LONG_SECONDS: Final = 0.1
 #: Queries of one database that read at once.
 READS_CONCURRENT_MAX: Final = 2
 #: Queries of one account that wait; beyond, more waiting helps nobody.
