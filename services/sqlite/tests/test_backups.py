@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +22,22 @@ DAY_MS = 86_400_000
 async def node(tmp_path: Path, engine: Engine) -> AsyncIterator[Node]:
     async with sqlite_node(tmp_path, engine) as started:
         yield started
+
+
+class HangingArchive(DirectoryArchive):
+    """An archive that does not answer until the process is gone."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked = threading.Event()
+        self.gone = threading.Event()
+
+    def put_file(self, name: str, path: Path) -> None:
+        if "/backups/" in name:
+            self.asked.set()
+            self.gone.wait(30)
+            raise StoreUnavailable(retry_after_ms=1_000)
+        super().put_file(name, path)
 
 
 @pytest.fixture
@@ -136,6 +153,29 @@ async def test_a_reader_of_the_old_generation_is_not_disturbed(node: Node, db: T
     await asyncio.sleep(0.01)
     await restored(node, db, backup)
     assert await reading == [["after", 300_000]]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+async def test_a_manual_backup_that_was_interrupted_fails_unless_its_copy_was_whole(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    archive = HangingArchive(tmp_path / "archive")
+    async with sqlite_node(tmp_path, engine, archive=archive) as node:
+        db = await node.create()
+        await node.run(db, "create table t(v)", "insert into t values ('before')")
+        made = await node.backups.create(db, "free")
+        await until(archive.asked.is_set)
+        await node.run(db, "update t set v = 'after'")
+        if not copied:
+            next((tmp_path / "databases").glob("*/*/*.staged")).unlink()
+        archive.gone.set()
+    async with sqlite_node(tmp_path, engine) as node:
+        backup = await node.until_made(db, made.id)
+        if copied:
+            await restored(node, db, backup)
+            assert await node.run(db, "select v from t") == [["before"]]
+        else:
+            assert (backup.status, backup.reason) == (Status.FAILED, "sqlite_backup_interrupted")
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end", "all"])

@@ -143,6 +143,52 @@ async def test_every_moment_shows_what_was_committed_until_then(
         assert least <= found <= at_ms
 
 
+async def test_what_is_shipped_while_it_is_written_is_shipped_whole(story: Story, tmp_path: Path) -> None:
+    chain = await story.chain()
+    ended = False
+
+    async def write() -> None:
+        while not ended:
+            await story.tick()
+
+    writers = [asyncio.create_task(write()) for _ in range(8)]
+    for _ in range(300):
+        await asyncio.to_thread(story.node.history.ship, chain)
+    ended = True
+    await asyncio.gather(*writers)
+    last = await story.tick()
+    assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == last
+
+
+async def test_a_database_that_was_put_back_by_hand_has_a_new_history(tmp_path: Path, engine: Engine) -> None:
+    clock = StoryClock()
+    async with told(tmp_path / "data", engine, clock) as story:
+        first = await story.tick()
+        await story.shipped()
+    older = tmp_path / "older"
+    shutil.copytree(tmp_path / "data" / "databases", older)
+    first_ms = clock.wall_ms()
+    clock.advance(1_000)
+    async with sqlite_node(tmp_path / "data", engine, clock=clock) as node:
+        again = Story(node, story.target, clock)
+        await again.tick()
+        await again.tick()
+        await again.shipped()
+        lost_ms = clock.wall_ms()
+    shutil.rmtree(tmp_path / "data" / "databases")
+    shutil.copytree(older, tmp_path / "data" / "databases")
+    clock.advance(1_000)
+    async with sqlite_node(tmp_path / "data", engine, clock=clock) as node:
+        again = Story(node, story.target, clock)
+        await again.shipped()
+        last = await again.tick()
+        await again.shipped()
+        assert await asyncio.to_thread(again.at, first_ms, tmp_path / "then") == first
+        assert await asyncio.to_thread(again.at, clock.wall_ms(), tmp_path / "then") == last
+        with pytest.raises(Damaged):
+            await asyncio.to_thread(again.at, lost_ms, tmp_path / "then")
+
+
 async def test_a_moment_that_is_just_over_is_there_at_once(story: Story, tmp_path: Path) -> None:
     for _ in range(5):
         now = await story.tick()

@@ -314,7 +314,8 @@ class History:
         start = chain.position.frames
         commits = []
         floor_ms = chain.floor_ms
-        for commit in chain.commits:
+        # The writer appends meanwhile.
+        for commit in list(chain.commits):
             if commit.salts == first.salts:
                 # Whatever the machine's clock does, the history's goes forward.
                 floor_ms = max(floor_ms, commit.at_ms)
