@@ -19,7 +19,7 @@ from tovuk_control.project.token import Tokens
 from tovuk_control.store.accounts import Account
 from tovuk_control.store.activity import Entry
 from tovuk_control.store.services import Service
-from tovuk_control.store.shards import Placement, Shard
+from tovuk_control.store.shards import Move, Placement, Shard
 from tovuk_control.store.tokens import Token
 from tovuk_kit.capabilities import CAPABILITIES
 from tovuk_kit.server import Registration
@@ -136,6 +136,16 @@ class ShardsApi(grpc_wire.ShardsServicer):
         placements = await self._shards.placements(request.service_id)
         return wire.ListPlacementsReply(placements=map(_placement, placements))
 
+    async def MoveDatabase(self, request: wire.MoveDatabaseRequest, context: Any) -> wire.Move:
+        return _move(await self._shards.move(request.database_id, request.to))
+
+    async def ListMoves(self, request: wire.ListMovesRequest, context: Any) -> wire.ListMovesReply:
+        return wire.ListMovesReply(moves=map(_move, await self._shards.moves(request.shard)))
+
+    async def CommitMove(self, request: wire.CommitMoveRequest, context: Any) -> wire.CommitMoveReply:
+        move = Move(request.database_id, request.shard, request.to, "")
+        return wire.CommitMoveReply(shard=await self._shards.commit_move(move, request.fencing))
+
 
 class AccountsApi(grpc_wire.AccountsServicer):
     """The people's side: accounts, tokens, activity."""
@@ -232,8 +242,17 @@ def registrations(
     )
 
 
+def _move(move: Move) -> wire.Move:
+    return wire.Move(database_id=move.database_id, shard=move.shard, to=move.to, address=move.address)
+
+
 def _placement(placement: Placement) -> wire.Placement:
-    return wire.Placement(database_id=placement.database_id, shard=placement.shard, confirmed=placement.confirmed)
+    return wire.Placement(
+        database_id=placement.database_id,
+        shard=placement.shard,
+        confirmed=placement.confirmed,
+        moving_to=placement.moving_to,
+    )
 
 
 def _account(account: Account) -> wire.Account:

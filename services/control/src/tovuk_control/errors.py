@@ -153,6 +153,18 @@ class ShardOfOtherFolder(TovukError):
     code = "shard_of_other_folder"
 
 
+class ShardNotFound(TovukError):
+    """There is no shard of this name."""
+
+    code = "shard_not_found"
+
+
+class ShardOfOtherOwner(TovukError):
+    """Another process has taken the shard over since."""
+
+    code = "shard_of_other_owner"
+
+
 class InvalidRequest(TovukError):
     """A request no well-behaved service sends. Params: reason."""
 

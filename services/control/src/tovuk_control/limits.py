@@ -47,5 +47,8 @@ REGISTRY_PAGE: Final = 1_000
 #: The longest a claim of a shard may hold: so long a takeover by another machine would wait. Source: own choice.
 SHARD_CLAIM_MS_MAX: Final = 3_600_000
 
+#: Moves in one answer; a shard asks again once they are done.
+MOVES_PAGE: Final = 100
+
 #: Services in one page of a listing; the gateway asks for pages until it has them all.
 SERVICES_PAGE: Final = 2_000

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from tovuk_control.errors import DatabaseNotFound, InvalidRequest, ShardOfOtherFolder
+from tovuk_control.errors import DatabaseNotFound, InvalidRequest, ShardNotFound, ShardOfOtherFolder, ShardOfOtherOwner
 from tovuk_control.project.registry import Registry
 from tovuk_control.project.service import Services
 from tovuk_control.project.shards import Shards
 from tovuk_control.store.accounts import Account
 from tovuk_control.store.services import Service
-from tovuk_control.store.shards import Placement, Shard
+from tovuk_control.store.shards import Move, Placement, Shard
 from tovuk_kit.clock import FakeClock
 from tovuk_kit.ids import new_id
 
@@ -142,3 +142,46 @@ async def test_a_shard_settles_its_own_claims_only(
     clock.advance(60_000)
     assert [claim.id for claim in await registry.unsettled("sqlite_database", "shard-1")] == [database_id]
     assert await registry.unsettled("sqlite_database", "shard-2") == []
+
+
+async def two_shards(shards: Shards) -> None:
+    await shards.claim(FIRST, NOBODY)
+    await shards.claim(replace(FIRST, name="shard-2", store="folder-2", lock_id="lock-2", address="unix:/2"), NOBODY)
+
+
+async def test_a_database_moves_when_its_shard_says_so_and_others_are_told(
+    shards: Shards, registry: Registry, api: Service, published: list[tuple[str, bytes]]
+) -> None:
+    await two_shards(shards)
+    database_id = await new_database(registry, api, "shard-1")
+    with pytest.raises(DatabaseNotFound):
+        await shards.move(database_id, "shard-2")
+    await registry.confirm(api.id, "sqlite_database", database_id)
+    with pytest.raises(ShardNotFound):
+        await shards.move(database_id, "shard-9")
+    move = await shards.move(database_id, "shard-2")
+    assert move == Move(database_id, "shard-1", "shard-2", "unix:/2")
+    assert await shards.moves("shard-1") == [move]
+    assert await shards.locate(api.id, "DB") == Placement(database_id, "shard-1", confirmed=True, moving_to="shard-2")
+    published.clear()
+    for _ in range(2):
+        assert await shards.commit_move(move, 1) == "shard-2"
+    assert published[0] == (f"tovuk.changed.placements.{api.id}", b"")
+    assert await shards.moves("shard-1") == []
+    assert await shards.locate(api.id, "DB") == Placement(database_id, "shard-2", confirmed=True)
+
+
+async def test_neither_a_move_that_was_called_off_nor_one_of_a_former_owner_is_made(
+    shards: Shards, registry: Registry, api: Service
+) -> None:
+    await two_shards(shards)
+    database_id = await new_database(registry, api, "shard-1")
+    await registry.confirm(api.id, "sqlite_database", database_id)
+    move = await shards.move(database_id, "shard-2")
+    await shards.claim(replace(FIRST, holder="process-2"), NOBODY)
+    with pytest.raises(ShardOfOtherOwner):
+        await shards.commit_move(move, 1)
+    # Its shard calls it off; the operator would say the same with `move`.
+    assert await shards.commit_move(replace(move, to="shard-1"), 2) == "shard-1"
+    assert await shards.moves("shard-1") == []
+    assert await shards.commit_move(move, 2) == "shard-1"

@@ -26,6 +26,7 @@ from tovuk_sqlite.directory import Target
 from tovuk_sqlite.errors import ParametersInvalid
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.limits import CHUNK_BYTES
+from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.short import Shorts
 from tovuk_sqlite.store.backups import Backup, Restore
@@ -33,14 +34,20 @@ from tovuk_sqlite.store.base import Database, NotShort, Statement
 
 
 def registrations(
-    databases: Databases, lifecycle: Lifecycle, backups: Backups, ownership: Ownership, *, rows_read_exact: bool
+    databases: Databases,
+    lifecycle: Lifecycle,
+    backups: Backups,
+    moves: Moves,
+    ownership: Ownership,
+    *,
+    rows_read_exact: bool,
 ) -> Sequence[Registration]:
     """Both planes, to be added to a server."""
     return (
         partial(add_SqliteDataServicer_to_server, SqliteData(databases, ownership)),
         partial(
             add_SqliteAdminServicer_to_server,
-            SqliteAdmin(lifecycle, backups, ownership, rows_read_exact=rows_read_exact),
+            SqliteAdmin(lifecycle, backups, moves, ownership, rows_read_exact=rows_read_exact),
         ),
     )
 
@@ -83,9 +90,12 @@ class SqliteData(SqliteDataServicer):
 class SqliteAdmin(SqliteAdminServicer):
     """The admin plane."""
 
-    def __init__(self, lifecycle: Lifecycle, backups: Backups, ownership: Ownership, *, rows_read_exact: bool) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, backups: Backups, moves: Moves, ownership: Ownership, *, rows_read_exact: bool
+    ) -> None:
         self._lifecycle = lifecycle
         self._backups = backups
+        self._moves = moves
         self._ownership = ownership
         self._rows_read_exact = rows_read_exact
 
@@ -121,6 +131,27 @@ class SqliteAdmin(SqliteAdminServicer):
             if request.at_ms:
                 return _restore(await self._backups.restore_moment(target, request.plan, request.at_ms))
             return _restore(await self._backups.restore(target, request.plan, request.backup_id))
+
+    async def ReceiveDatabase(
+        self, request_iterator: AsyncIterator[wire.ReceiveDatabaseRequest], context: object
+    ) -> wire.ReceiveDatabaseReply:
+        first = await anext(aiter(request_iterator))
+        said = first.database
+        database = Database(said.id, said.name, said.service_id, said.account_id, said.created_at_ms, said.generation)
+        size_bytes = 0
+
+        async def pieces() -> AsyncIterator[tuple[int, bytes]]:
+            nonlocal size_bytes
+            async for request in request_iterator:
+                size_bytes = request.size_bytes
+                if request.data:
+                    yield request.offset, request.data
+
+        with self._ownership.throughout():
+            await self._moves.receive(database, pieces(), anew=first.anew)
+            if size_bytes:
+                await self._moves.complete(database, size_bytes)
+            return wire.ReceiveDatabaseReply()
 
     async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
         return wire.DescribeReply(rows_read_exact=self._rows_read_exact)

@@ -172,6 +172,20 @@ class Backups:
                 number = min(number, restore.generation - 1)
         return number
 
+    def keeps(self, database: Database) -> bool:
+        """Whether there are backups of the database, or it is being backed up or restored."""
+        return bool(self._jobs.get(database.id) or self._rows.backups(database.id))
+
+    async def let_go(self, database: Database, *, own_archive: bool) -> None:
+        """The database is another shard's: its history ends here, and is removed from an archive of our own."""
+        if not own_archive:
+            chain = self._history.chain(database.id, database.generation)
+            await asyncio.to_thread(self._history.finish, chain)
+        await asyncio.to_thread(self._history.drop, database.id)
+        if own_archive:
+            await asyncio.to_thread(self._archive.remove_folder, database.id)
+        await self._rows.forget_database(database.id)
+
     # What runs beside requests.
 
     async def resume(self) -> None:

@@ -6,8 +6,8 @@ What a file's WAL holds stays there when it is closed: only a checkpoint, after 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -34,6 +34,7 @@ class _Open:
         "database",
         "opening",
         "path",
+        "pins",
         "readers",
         "running",
         "suspended",
@@ -55,6 +56,7 @@ class _Open:
         #: Since the last checkpoint.
         self.written = False
         self.running = 0
+        self.pins = 0
 
     def close(self) -> None:
         for reader in (*self.readers, *self.suspended):
@@ -143,7 +145,7 @@ class Files:
         """Copy back the WALs that have grown, between writes."""
 
         def work(file: _Open) -> None:
-            if self._history.checkpoint(file.chain, self._writer(file)):
+            if not file.pins and self._history.checkpoint(file.chain, self._writer(file)):
                 file.written = False
 
         for key, file in list(self._open.items()):
@@ -155,6 +157,22 @@ class Files:
         if file.writer is None:
             file.writer = self.engine.open_writer(file.path)
         return file.writer
+
+    @asynccontextmanager
+    async def pinned(self, database: Database) -> AsyncIterator[Path]:
+        """The database's file, which stays open; meanwhile nothing is copied back from its WAL."""
+        key = (database.id, database.generation)
+        while (file := self._open.get(key)) is None:
+            await self.reading(database, lambda _: None)
+        file.running += 1
+        file.pins += 1
+        try:
+            # What copies back already ends before.
+            await self.writing(database, lambda _: None)
+            yield file.path
+        finally:
+            file.pins -= 1
+            await self._let_go(file)
 
     async def close_database(self, database_id: str, generation: int | None = None) -> None:
         """Wait for what runs on one of its generations, or on any, and let go of it."""

@@ -16,7 +16,7 @@ from tovuk_kit.leases import Meters
 from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.clients.control import Claim, ControlRegistry
 from tovuk_sqlite.directory import Directory, Target
-from tovuk_sqlite.errors import DatabaseNotFound, InvalidResourceName, ResourceNameTaken, ServiceNotFound
+from tovuk_sqlite.errors import InvalidResourceName, ResourceNameTaken, ServiceNotFound
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.room import STORAGE
 from tovuk_sqlite.store.base import Catalog, Database, NameTaken, Tombstoned
@@ -88,15 +88,15 @@ class Lifecycle:
 
     async def delete(self, target: Target) -> Database:
         """The database that is gone. Raises DatabaseNotFound."""
-        database = await self._catalog.find(target.service_id, target.ref)
-        if database is None or database.account_id != target.account_id:
-            raise DatabaseNotFound
+        database = await self._directory.resolve(target)
         await self._drop(database)
         await self._tell(self._registry.release, _claim(database))
         return database
 
     async def list(self, service_id: str) -> list[Database]:
         """The service's databases by name."""
+        if self._directory.settle is not None:
+            await self._directory.settle(service_id)
         return await self._catalog.databases(service_id)
 
     async def finish_deletions(self) -> None:

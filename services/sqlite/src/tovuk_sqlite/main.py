@@ -16,13 +16,15 @@ from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
 from tovuk_sqlite.api import exchange, registrations
 from tovuk_sqlite.backups import Backups
-from tovuk_sqlite.clients.control import ControlRegistry, ControlShard
+from tovuk_sqlite.clients.control import ControlMoves, ControlRegistry, ControlShard
+from tovuk_sqlite.clients.shard import OtherShard
 from tovuk_sqlite.crew import Crew
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.history import History
 from tovuk_sqlite.lifecycle import Lifecycle
+from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.settings import Settings
 from tovuk_sqlite.shipping import Shipping
@@ -106,7 +108,21 @@ async def _serve(settings: Settings) -> None:
     registry = ControlRegistry(control, settings.shard)
     lifecycle = Lifecycle(catalog, files, backups, usage, databases.directory, registry, metered.meters, SystemClock())
     shipping = Shipping(history)
-    upkeep = Upkeep(lifecycle, backups, databases, files, ownership)
+    moves = Moves(
+        catalog,
+        files,
+        usage,
+        databases.directory,
+        gates,
+        backups,
+        metered.meters,
+        ControlMoves(control, settings.shard),
+        ownership,
+        lambda address: OtherShard(address, internal_key),
+        settings.data_dir,
+        own_archive=not settings.archive_url,
+    )
+    upkeep = Upkeep(lifecycle, backups, databases, files, moves, ownership)
 
     async def ready() -> bool:
         await catalog.check()
@@ -129,7 +145,7 @@ async def _serve(settings: Settings) -> None:
     await backups.resume()
     shipping.start()
     upkeep.start()
-    services = registrations(databases, lifecycle, backups, ownership, rows_read_exact=engine.rows_read_exact)
+    services = registrations(databases, lifecycle, backups, moves, ownership, rows_read_exact=engine.rows_read_exact)
     shorts = Shorts(databases, catalog, files, usage, metered.meters, gates)
     await serve(settings=settings, services=services, exchange=exchange(shorts, ownership), ready=ready, stop=stop)
 

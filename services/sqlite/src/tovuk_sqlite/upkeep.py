@@ -9,10 +9,11 @@ from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.lifecycle import Lifecycle
+from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 
-#: Seconds between looks at deletions under way, at the registry, at the WALs, and at backups and history that expired.
-DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S = 1.0, 5.0, 1.0, 1.0, 1.0
+#: Seconds between looks at deletions under way, at the registry, at the WALs, at what expired, and at moves.
+DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S, MOVES_S = 1.0, 5.0, 1.0, 1.0, 1.0, 1.0
 EXPIRY_S, HISTORY_S = 60.0, 3_600.0
 
 _log = logging.getLogger(__name__)
@@ -22,12 +23,19 @@ class Upkeep:
     """Tasks that run until they are closed; each outlives its failures."""
 
     def __init__(
-        self, lifecycle: Lifecycle, backups: Backups, databases: Databases, files: Files, ownership: Ownership
+        self,
+        lifecycle: Lifecycle,
+        backups: Backups,
+        databases: Databases,
+        files: Files,
+        moves: Moves,
+        ownership: Ownership,
     ) -> None:
         self._lifecycle = lifecycle
         self._backups = backups
         self._databases = databases
         self._files = files
+        self._moves = moves
         self._ownership = ownership
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -42,6 +50,8 @@ class Upkeep:
             (self._files.checkpoint, CHECKPOINT_S),
             (self._backups.expire, EXPIRY_S),
             (self._backups.expire_history, HISTORY_S),
+            (self._moves.settle_all, MOVES_S),
+            (self._moves.depart, MOVES_S),
         ):
             self._tasks.append(asyncio.create_task(self._repeat(work, every_s)))
 

@@ -221,14 +221,66 @@ class LocateDatabaseRequest(_message.Message):
     def __init__(self, service_id: _Optional[str] = ..., ref: _Optional[str] = ...) -> None: ...
 
 class Placement(_message.Message):
-    __slots__ = ("database_id", "shard", "confirmed")
+    __slots__ = ("database_id", "shard", "confirmed", "moving_to")
     DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
+    MOVING_TO_FIELD_NUMBER: _ClassVar[int]
     database_id: str
     shard: str
     confirmed: bool
-    def __init__(self, database_id: _Optional[str] = ..., shard: _Optional[str] = ..., confirmed: _Optional[bool] = ...) -> None: ...
+    moving_to: str
+    def __init__(self, database_id: _Optional[str] = ..., shard: _Optional[str] = ..., confirmed: _Optional[bool] = ..., moving_to: _Optional[str] = ...) -> None: ...
+
+class MoveDatabaseRequest(_message.Message):
+    __slots__ = ("database_id", "to")
+    DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    database_id: str
+    to: str
+    def __init__(self, database_id: _Optional[str] = ..., to: _Optional[str] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("database_id", "shard", "to", "address")
+    DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    database_id: str
+    shard: str
+    to: str
+    address: str
+    def __init__(self, database_id: _Optional[str] = ..., shard: _Optional[str] = ..., to: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+
+class ListMovesRequest(_message.Message):
+    __slots__ = ("shard",)
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    def __init__(self, shard: _Optional[str] = ...) -> None: ...
+
+class ListMovesReply(_message.Message):
+    __slots__ = ("moves",)
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    def __init__(self, moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ...) -> None: ...
+
+class CommitMoveRequest(_message.Message):
+    __slots__ = ("database_id", "shard", "fencing", "to")
+    DATABASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    FENCING_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    database_id: str
+    shard: str
+    fencing: int
+    to: str
+    def __init__(self, database_id: _Optional[str] = ..., shard: _Optional[str] = ..., fencing: _Optional[int] = ..., to: _Optional[str] = ...) -> None: ...
+
+class CommitMoveReply(_message.Message):
+    __slots__ = ("shard",)
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    def __init__(self, shard: _Optional[str] = ...) -> None: ...
 
 class ListPlacementsRequest(_message.Message):
     __slots__ = ("service_id",)

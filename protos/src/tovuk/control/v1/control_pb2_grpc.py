@@ -475,6 +475,21 @@ class ShardsStub:
                 request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.SerializeToString,
                 response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.FromString,
                 _registered_method=True)
+        self.MoveDatabase = channel.unary_unary(
+                '/tovuk.control.v1.Shards/MoveDatabase',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.MoveDatabaseRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.Move.FromString,
+                _registered_method=True)
+        self.ListMoves = channel.unary_unary(
+                '/tovuk.control.v1.Shards/ListMoves',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListMovesRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListMovesReply.FromString,
+                _registered_method=True)
+        self.CommitMove = channel.unary_unary(
+                '/tovuk.control.v1.Shards/CommitMove',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.CommitMoveRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.CommitMoveReply.FromString,
+                _registered_method=True)
 
 
 class ShardsServicer:
@@ -516,6 +531,28 @@ class ShardsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveDatabase(self, request, context):
+        """Notes that a database is to move; its shard does so. Again with another shard changes where to; with its own,
+        that it stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMoves(self, request, context):
+        """What is to leave a shard.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitMove(self, request, context):
+        """From now on the database lies where it was to move; from a shard to itself: the move is called off. Refused to a shard's former owner.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ShardsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -543,6 +580,21 @@ def add_ShardsServicer_to_server(servicer, server):
                     servicer.ListPlacements,
                     request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.FromString,
                     response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.SerializeToString,
+            ),
+            'MoveDatabase': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveDatabase,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.MoveDatabaseRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.Move.SerializeToString,
+            ),
+            'ListMoves': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMoves,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListMovesRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListMovesReply.SerializeToString,
+            ),
+            'CommitMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitMove,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.CommitMoveRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.CommitMoveReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -681,6 +733,87 @@ class Shards:
             '/tovuk.control.v1.Shards/ListPlacements',
             tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.SerializeToString,
             tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveDatabase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/MoveDatabase',
+            tovuk_dot_control_dot_v1_dot_control__pb2.MoveDatabaseRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.Move.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMoves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/ListMoves',
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListMovesRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListMovesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/CommitMove',
+            tovuk_dot_control_dot_v1_dot_control__pb2.CommitMoveRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.CommitMoveReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -165,6 +165,40 @@ class RestoreState(_message.Message):
     at_ms: int
     def __init__(self, id: _Optional[str] = ..., database_id: _Optional[str] = ..., backup_id: _Optional[str] = ..., safety_backup_id: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
+class ArrivingDatabase(_message.Message):
+    __slots__ = ("id", "name", "service_id", "account_id", "created_at_ms", "generation")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    service_id: str
+    account_id: str
+    created_at_ms: int
+    generation: int
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., service_id: _Optional[str] = ..., account_id: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class ReceiveDatabaseRequest(_message.Message):
+    __slots__ = ("database", "anew", "offset", "data", "size_bytes")
+    DATABASE_FIELD_NUMBER: _ClassVar[int]
+    ANEW_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    database: ArrivingDatabase
+    anew: bool
+    offset: int
+    data: bytes
+    size_bytes: int
+    def __init__(self, database: _Optional[_Union[ArrivingDatabase, _Mapping]] = ..., anew: _Optional[bool] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class ReceiveDatabaseReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class DescribeRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -188,6 +188,11 @@ class SqliteAdminStub:
                 request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.SerializeToString,
                 response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.FromString,
                 _registered_method=True)
+        self.ReceiveDatabase = channel.stream_unary(
+                '/tovuk.sqlite.v1.SqliteAdmin/ReceiveDatabase',
+                request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveDatabaseRequest.SerializeToString,
+                response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveDatabaseReply.FromString,
+                _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/tovuk.sqlite.v1.SqliteAdmin/Describe',
                 request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.DescribeRequest.SerializeToString,
@@ -239,6 +244,13 @@ class SqliteAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReceiveDatabase(self, request_iterator, context):
+        """A database that moves here, piece by piece, from the shard where it lies.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Describe(self, request, context):
         """What the engine can do.
         """
@@ -278,6 +290,11 @@ def add_SqliteAdminServicer_to_server(servicer, server):
                     servicer.Restore,
                     request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.FromString,
                     response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.SerializeToString,
+            ),
+            'ReceiveDatabase': grpc.stream_unary_rpc_method_handler(
+                    servicer.ReceiveDatabase,
+                    request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveDatabaseRequest.FromString,
+                    response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveDatabaseReply.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -448,6 +465,33 @@ class SqliteAdmin:
             '/tovuk.sqlite.v1.SqliteAdmin/Restore',
             tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.SerializeToString,
             tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveDatabase(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tovuk.sqlite.v1.SqliteAdmin/ReceiveDatabase',
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveDatabaseRequest.SerializeToString,
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveDatabaseReply.FromString,
             options,
             channel_credentials,
             insecure,

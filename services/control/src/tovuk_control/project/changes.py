@@ -28,3 +28,8 @@ def services_changed(publish: Publish, account_id: str) -> None:
 def shards_changed(publish: Publish) -> None:
     """Another process has taken a shard over."""
     publish(SHARDS, b"")
+
+
+def placements_changed(publish: Publish, service_id: str) -> None:
+    """A database of the service has moved."""
+    publish(f"tovuk.changed.placements.{service_id}", b"")

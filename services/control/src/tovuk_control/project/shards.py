@@ -8,11 +8,11 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from tovuk_control.errors import DatabaseNotFound, InvalidRequest, ShardOfOtherFolder
-from tovuk_control.limits import SHARD_CLAIM_MS_MAX
-from tovuk_control.project.changes import Publish, shards_changed
+from tovuk_control.errors import DatabaseNotFound, InvalidRequest, ShardNotFound, ShardOfOtherFolder, ShardOfOtherOwner
+from tovuk_control.limits import MOVES_PAGE, SHARD_CLAIM_MS_MAX
+from tovuk_control.project.changes import Publish, placements_changed, shards_changed
 from tovuk_control.store import shards as table
-from tovuk_control.store.shards import Placement, Shard
+from tovuk_control.store.shards import Move, Placement, Shard
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
 
@@ -95,3 +95,52 @@ class Shards:
     async def placements(self, service_id: str) -> list[Placement]:
         """Where each database of the service lies, those that are being created included."""
         return await self._database.read(lambda tx: table.of_service(tx, service_id))
+
+    async def move(self, database_id: str, to: str) -> Move:
+        """Note that a database is to move to a shard; to its own, that it stays.
+
+        Raises DatabaseNotFound, ShardNotFound.
+        """
+
+        def work(tx: Tx) -> Move:
+            tx.lock(f"placement:{database_id}")
+            found = table.of_database(tx, database_id)
+            if found is None or not found[1].confirmed:
+                raise DatabaseNotFound
+            target = table.get(tx, to)
+            if target is None:
+                raise ShardNotFound
+            placement = found[1]
+            table.put_placement(tx, replace(placement, moving_to="" if to == placement.shard else to))
+            return Move(database_id, placement.shard, to, target.address)
+
+        return await self._database.write(work)
+
+    async def moves(self, shard: str) -> list[Move]:
+        """What is to leave the shard, its first hundred."""
+        return await self._database.read(lambda tx: table.moves(tx, shard, MOVES_PAGE))
+
+    async def commit_move(self, move: Move, fencing: int) -> str:
+        """Where the database lies from now on: at `move.to`, if it was to go there, else where it was.
+
+        A move from a shard to itself calls off whatever was to be made. Raises DatabaseNotFound, and ShardOfOtherOwner
+        where the shard it leaves has another owner than that of `fencing`.
+        """
+
+        def work(tx: Tx) -> tuple[str, str]:
+            tx.lock(f"shard:{move.shard}")
+            tx.lock(f"placement:{move.database_id}")
+            owner, found = table.get(tx, move.shard), table.of_database(tx, move.database_id)
+            if owner is None or owner.fencing != fencing:
+                raise ShardOfOtherOwner
+            if found is None:
+                raise DatabaseNotFound
+            service_id, placement = found
+            if placement.shard == move.shard and move.to in (move.shard, placement.moving_to):
+                placement = replace(placement, shard=move.to, moving_to="")
+                table.put_placement(tx, placement)
+            return service_id, placement.shard
+
+        service_id, shard = await self._database.write(work)
+        placements_changed(self._publish, service_id)
+        return shard

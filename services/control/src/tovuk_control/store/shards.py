@@ -35,6 +35,19 @@ class Placement:
     database_id: str
     shard: str
     confirmed: bool
+    #: The shard it is to move to; empty where it stays.
+    moving_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A database that is to leave its shard."""
+
+    database_id: str
+    shard: str
+    to: str
+    #: Where the shard it moves to is reached.
+    address: str
 
 
 def get(tx: Tx, name: str) -> Shard | None:
@@ -104,11 +117,12 @@ def unplace_of_service(tx: Tx, service_id: str) -> list[str]:
 def located(tx: Tx, service_id: str, ref: str) -> Placement | None:
     """Where the service's database of this id or name lies."""
     rows = tx.execute(
-        "SELECT r.id, p.shard, r.confirmed_at_ms FROM resources r JOIN placements p ON p.database_id = r.id"
+        "SELECT r.id, p.shard, r.confirmed_at_ms, p.moving_to FROM resources r"
+        " JOIN placements p ON p.database_id = r.id"
         " WHERE r.service_id = ? AND (r.id = ? OR r.name = ?) ORDER BY r.id = ? DESC LIMIT 1",
         (service_id, ref, ref, ref),
     )
-    return Placement(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
+    return Placement(rows[0][0], rows[0][1], bool(rows[0][2]), rows[0][3]) if rows else None
 
 
 def of_service(tx: Tx, service_id: str) -> list[Placement]:
@@ -119,3 +133,31 @@ def of_service(tx: Tx, service_id: str) -> list[Placement]:
         (service_id,),
     )
     return [Placement(database_id, shard, bool(confirmed)) for database_id, shard, confirmed in rows]
+
+
+def of_database(tx: Tx, database_id: str) -> tuple[str, Placement] | None:
+    """A database's service, and where it lies."""
+    rows = tx.execute(
+        "SELECT r.service_id, p.shard, r.confirmed_at_ms, p.moving_to FROM resources r"
+        " JOIN placements p ON p.database_id = r.id WHERE r.id = ?",
+        (database_id,),
+    )
+    return (rows[0][0], Placement(database_id, rows[0][1], bool(rows[0][2]), rows[0][3])) if rows else None
+
+
+def put_placement(tx: Tx, placement: Placement) -> None:
+    """The database lies, and moves, so from now on."""
+    tx.execute(
+        "UPDATE placements SET shard = ?, moving_to = ? WHERE database_id = ?",
+        (placement.shard, placement.moving_to, placement.database_id),
+    )
+
+
+def moves(tx: Tx, shard: str, limit: int) -> list[Move]:
+    """What is to leave the shard."""
+    rows = tx.execute(
+        "SELECT p.database_id, p.shard, p.moving_to, s.address FROM placements p JOIN shards s ON s.name = p.moving_to"
+        " WHERE p.shard = ? AND p.moving_to <> '' ORDER BY p.database_id LIMIT ?",
+        (shard, limit),
+    )
+    return [Move(*row) for row in rows]

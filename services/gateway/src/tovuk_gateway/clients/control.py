@@ -125,6 +125,13 @@ class ControlClient:
         reply: pb.ListPlacementsReply = await self._read(self._shards.ListPlacements, request)
         return list(reply.placements)
 
+    async def move_database(self, database_id: str, to: str) -> pb.Move:
+        """The move of a database to a shard, as noted."""
+        request = pb.MoveDatabaseRequest(database_id=database_id, to=to)
+        # Noted twice it is the same.
+        reply: pb.Move = await self._read(self._shards.MoveDatabase, request)
+        return reply
+
     async def get_account(self, account_id: str) -> pb.Account:
         """The account itself."""
         reply: pb.Account = await self._read(self._accounts.GetAccount, pb.GetAccountRequest(account_id=account_id))

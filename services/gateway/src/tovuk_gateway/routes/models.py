@@ -474,6 +474,41 @@ class OperatorAccountList(Shape):
     next_cursor: str | None
 
 
+class ShardItem(Shape):
+    """A shard: one sqlite process, and how many databases lie there."""
+
+    name: str
+    live: bool
+    fencing: int
+    databases: int
+
+
+class OperatorShardList(Shape):
+    """Every shard."""
+
+    shards: list[ShardItem]
+
+
+class OperatorMove(BaseModel):
+    """Where a database is to lie."""
+
+    shard: str = Field(examples=["shard-2"])
+
+
+class MoveItem(Shape):
+    """A move as it was noted."""
+
+    databaseId: str
+    from_: str = Field(alias="from")
+    to: str
+
+
+class OperatorMoveAnswer(Hinted):
+    """A move that is under way now."""
+
+    move: MoveItem
+
+
 class CapSet(BaseModel):
     """A cap on one meter."""
 

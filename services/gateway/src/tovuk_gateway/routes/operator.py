@@ -1,4 +1,4 @@
-"""The routes of whoever runs the installation: its accounts."""
+"""The routes of whoever runs the installation: its accounts, and the shards of its databases."""
 
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ from tovuk_gateway.routes import contract, models
 from tovuk_gateway.routes.account import PAGE, account_item, next_page, page_of
 from tovuk_gateway.routes.context import Context, body_object, success, text_field
 
+DatabaseId = Annotated[str, Path(description="A database's id.")]
 AccountId = Annotated[str, Path(description="An account's id.")]
 
 _BODY = ("invalid_request", "invalid_json", "body_too_large", "unsupported_media_type")
@@ -93,5 +94,43 @@ def router(context: Context) -> APIRouter:
         """By id."""
         await context.admit(request, Need.OPERATE)
         return success({"account": account_item(await context.control.get_account(account))})
+
+    @routes.get(
+        "/v1/operator/sqlite/shards",
+        operation_id="listOperatorShards",
+        summary="List the shards where databases lie",
+        responses=contract.answers(models.OperatorShardList, "rate_limited"),
+    )
+    async def list_shards(request: Request) -> Any:
+        """The one with the fewest databases first."""
+        await context.admit(request, Need.OPERATE)
+        shards = await context.control.list_shards()
+        return success(
+            {
+                "shards": [
+                    {"name": shard.name, "live": shard.live, "fencing": shard.fencing, "databases": shard.databases}
+                    for shard in shards
+                ]
+            }
+        )
+
+    @routes.post(
+        "/v1/operator/sqlite/databases/{database:segment}/move",
+        operation_id="moveOperatorDatabase",
+        summary="Move a database to another shard while it is used",
+        responses=contract.answers(
+            models.OperatorMoveAnswer, "sqlite_database_not_found", "shard_not_found", "rate_limited", *_BODY
+        ),
+        openapi_extra=contract.body(models.OperatorMove),
+    )
+    async def move_database(request: Request, database: DatabaseId) -> Any:
+        """Answered when it is noted; a move to the database's own shard calls off the one that was noted before."""
+        await context.admit(request, Need.OPERATE)
+        move = await context.control.move_database(database, text_field(await body_object(request), "shard"))
+        return context.hinted(
+            {"move": {"databaseId": move.database_id, "from": move.shard, "to": move.to}},
+            "The move goes on beside requests. List the shards to see it done: their databases are counted there.",
+            "/openapi.json",
+        )
 
     return routes

@@ -127,3 +127,44 @@ class ControlRegistry:
 
 def _reference(claim: Claim) -> wire.ResourceRef:
     return wire.ResourceRef(service_id=claim.service_id, kind=KIND, resource_id=claim.database_id, name=claim.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A database that is to leave this shard."""
+
+    database_id: str
+    to: str
+    #: Where the shard it moves to is reached.
+    address: str
+
+
+class ControlMoves:
+    """The moves of one shard's databases; raises what Channel.unary raises."""
+
+    def __init__(self, channel: Channel, shard: str) -> None:
+        self._channel = channel
+        self._stub = ShardsStub(channel.grpc)
+        self.shard = shard
+
+    async def moves(self) -> list[Move]:
+        """What is to leave."""
+        request = wire.ListMovesRequest(shard=self.shard)
+        reply: wire.ListMovesReply = await self._channel.unary(self._stub.ListMoves, request, retry=True)
+        return [Move(move.database_id, move.to, move.address) for move in reply.moves]
+
+    async def commit(self, database_id: str, to: str, fencing: int) -> str:
+        """Where the database lies from now on. To this shard itself: it stays, whatever was to be."""
+        request = wire.CommitMoveRequest(database_id=database_id, shard=self.shard, fencing=fencing, to=to)
+        reply: wire.CommitMoveReply = await self._channel.unary(
+            self._stub.CommitMove, request, timeout_s=_CLAIM_TIMEOUT_S, retry=True
+        )
+        return reply.shard
+
+    async def locate(self, service_id: str, database_id: str) -> tuple[str, str]:
+        """The shard where a database lies, and the one it is to move to; raises RemoteError for one that is nowhere."""
+        request = wire.LocateDatabaseRequest(service_id=service_id, ref=database_id)
+        reply: wire.Placement = await self._channel.unary(
+            self._stub.LocateDatabase, request, timeout_s=_CLAIM_TIMEOUT_S, retry=True
+        )
+        return reply.shard, reply.moving_to

@@ -3,6 +3,7 @@
 import platform
 import secrets
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -12,7 +13,28 @@ from tovuk_kit.migrations import load
 from tovuk_kit.sqlite import SqliteFile
 from tovuk_sqlite.store.base import Database, NameTaken, Tombstoned
 
+_ADD_USED: Final = (
+    "INSERT INTO used VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (epoch, lease, service_id, resource_id) DO UPDATE SET units = units + excluded.units"
+)
 _COLUMNS: Final = "id, name, service_id, account_id, created_at_ms, generation"
+
+
+class State(IntEnum):
+    """What `dropped` says of a database."""
+
+    LIVE = 0
+    DROPPED = 1
+    #: Complete here, and this shard's as soon as control says so.
+    ARRIVING = 2
+    #: Another shard's as soon as control says so, which may have happened.
+    LEAVING = 3
+    #: Another shard's; files are left of it.
+    GONE = 4
+
+
+class StillLeaving(Exception):
+    """The folder has not let go of a database that comes back."""
 
 
 class SqliteCatalog:
@@ -98,10 +120,73 @@ class SqliteCatalog:
     async def forget(self, database: Database) -> None:
         def work(connection: apsw.Connection) -> None:
             connection.execute("DELETE FROM mark WHERE database_id = ?", (database.id,))
-            connection.execute("DELETE FROM database WHERE id = ? AND dropped = 1", (database.id,))
+            connection.execute("DELETE FROM database WHERE id = ? AND dropped <> 0", (database.id,))
 
         await self.file.write(work, essential=True)
         self._marked.discard(database.id)
+
+    async def arrive(self, database: Database, storage_bytes: int) -> None:
+        """A database that moves here is complete. Whether it is this shard's, control says. Raises StillLeaving."""
+
+        def work(connection: apsw.Connection) -> None:
+            connection.execute("DELETE FROM database WHERE id = ? AND dropped = ?", (database.id, State.ARRIVING))
+            if connection.execute("SELECT 1 FROM database WHERE id = ?", (database.id,)).get is not None:
+                raise StillLeaving
+            connection.execute(
+                f"INSERT INTO database ({_COLUMNS}, storage_bytes, dropped) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    database.id,
+                    database.name,
+                    database.service_id,
+                    database.account_id,
+                    database.created_at_ms,
+                    database.generation,
+                    storage_bytes,
+                    State.ARRIVING,
+                ),
+            )
+
+        await self.file.write(work, essential=True)
+
+    async def turn(self, database: Database, before: "State", after: "State") -> bool:
+        """Whether the database was in the state before, and is in the state after now."""
+
+        def work(connection: apsw.Connection) -> bool:
+            sql = "UPDATE database SET dropped = ? WHERE id = ? AND generation = ? AND dropped = ?"
+            connection.execute(sql, (after, database.id, database.generation, before))
+            return bool(connection.changes())
+
+        return await self.file.write(work, essential=True)
+
+    async def depart(self, database: Database, units: Sequence[tuple[int, int, int]]) -> None:
+        """A leaving database has left; the (epoch, lease, units) that its file held are the catalog's."""
+
+        def work(connection: apsw.Connection) -> None:
+            sql = "UPDATE database SET dropped = ? WHERE id = ? AND dropped = ?"
+            connection.execute(sql, (State.GONE, database.id, State.LEAVING))
+            if connection.changes():
+                rows = [(epoch, lease, database.service_id, database.id, count) for epoch, lease, count in units]
+                connection.executemany(_ADD_USED, rows)
+                connection.execute("DELETE FROM mark WHERE database_id = ?", (database.id,))
+
+        await self.file.write(work, essential=True)
+        self._marked.discard(database.id)
+
+    def state(self, database_id: str) -> "State | None":
+        """What the database is, if the folder knows it."""
+        sql = "SELECT dropped FROM database WHERE id = ?"
+        found: Any = self.file.read(lambda connection: connection.execute(sql, (database_id,)).get)
+        return None if found is None else State(found)
+
+    def in_state(self, *states: "State") -> list[Database]:
+        """The databases in these states."""
+        marks = ", ".join("?" * len(states))
+        sql = f"SELECT {_COLUMNS} FROM database WHERE dropped IN ({marks})"
+
+        def work(connection: apsw.Connection) -> list[Database]:
+            return [Database(*row) for row in connection.execute(sql, states)]
+
+        return self.file.read(work)
 
     async def entomb(self, service_id: str) -> list[Database]:
         await self._run("INSERT OR IGNORE INTO tombstone VALUES (?)", service_id)

@@ -32,6 +32,25 @@ def staged(data_dir: Path, database_id: str, backup_id: str) -> Path:
     return folder(data_dir, database_id) / f"{backup_id}{_STAGED}"
 
 
+def leaving(data_dir: Path, database_id: str) -> Path:
+    """A copy that is sent to another shard."""
+    return data_dir / "moving" / f"{database_id}.leaving"
+
+
+def arriving(data_dir: Path, database_id: str) -> Path:
+    """A database on its way from another shard."""
+    return data_dir / "moving" / f"{database_id}.arriving"
+
+
+def take_place(data_dir: Path, database: Database, arrived: Path) -> None:
+    """The database's file is the one that arrived, durably."""
+    file = path(data_dir, database)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    remove_file(file)
+    arrived.replace(file)
+    sync(file.parent)
+
+
 def part(file: Path) -> Path:
     """What a file is called while it is being made; nothing is there."""
     unfinished = file.with_name(f"{file.name}{_PART}")

@@ -1,0 +1,147 @@
+"""Databases that move to another shard while they are used: no request fails, and nothing is lost or there twice."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from composition import Composition
+from load import Load, Outcome
+from row_writers import RowWriters, create_table, problems, stored_rows
+from tenant import Tenant
+from tenant_database import TenantDatabase
+
+_MOVED_WITHIN_S = 30.0
+_POLL_S = 0.05
+_MOVES = 4
+
+
+class Operator:
+    """The operator's view of shards."""
+
+    def __init__(self, composition: Composition) -> None:
+        headers = {"Authorization": f"Bearer {composition.token}"}
+        self._http = httpx.Client(base_url=composition.url, headers=headers, timeout=30, verify=False)
+
+    def databases(self) -> dict[str, int]:
+        """How many lie at each shard."""
+        answer = self._http.get("/v1/operator/sqlite/shards")
+        assert answer.is_success, answer.text
+        return {shard["name"]: shard["databases"] for shard in answer.json()["shards"]}
+
+    def move(self, database_id: str, shard: str) -> httpx.Response:
+        """Note a move."""
+        return self._http.post(f"/v1/operator/sqlite/databases/{database_id}/move", json={"shard": shard})
+
+    async def moved(self, database_id: str, shard: str) -> None:
+        """Move a database, and wait until it lies there."""
+        before = self.databases()[shard]
+        noted = self.move(database_id, shard)
+        assert noted.is_success, noted.text
+        deadline = time.monotonic() + _MOVED_WITHIN_S
+        while self.databases()[shard] == before:
+            assert time.monotonic() < deadline, "not moved"
+            await asyncio.sleep(_POLL_S)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@pytest.fixture
+def operator(composition: Composition) -> Iterator[Operator]:
+    made = Operator(composition)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database(tenant: Tenant) -> Iterator[TenantDatabase]:
+    made = TenantDatabase(tenant)
+    made.query(create_table(pad_bytes=500))
+    yield made
+    made.close()
+
+
+def _id(tenant: Tenant) -> str:
+    listed: Any = tenant.request("GET", f"/v1/services/{tenant.service}/resources").json()["sqliteDatabases"]
+    (found,) = listed
+    return str(found["id"])
+
+
+@pytest.mark.seeds(short=1, full=10)
+async def test_a_database_moves_to_and_fro_under_load_and_no_request_fails(
+    operator: Operator,
+    database: TenantDatabase,
+    tenant: Tenant,
+    composition: Composition,
+    seed: int,
+    rng: random.Random,
+) -> None:
+    database_id, ended = _id(tenant), asyncio.Event()
+    load, writers = Load(tenant.url, tenant.token, rng), RowWriters([database], rng, rows_max=60)
+    traffic = asyncio.create_task(load.run(writers, connections=16, enough=ended.is_set))
+    here = _shard_of(operator, database_id, composition)
+    for _ in range(_MOVES):
+        here = next(shard for shard in composition.shards if shard != here)
+        await operator.moved(database_id, here)
+        await asyncio.sleep(rng.random() / 2)
+    ended.set()
+    await traffic
+    assert load.of(Outcome.NOT_DONE) == load.of(Outcome.UNKNOWN) == []
+    stored = stored_rows([database])
+    assert problems(load, stored) == []
+    assert database.rows("PRAGMA integrity_check") == [["ok"]]
+    assert _id(tenant) == database_id
+    tenant.wait_until_metered("sqlite_rows_written", stored.total())
+    assert tenant.in_breakdown("sqlite_rows_written") == stored.total()
+
+
+@pytest.mark.seeds(short=3, full=30)
+async def test_killing_a_shard_during_a_move_leaves_the_database_at_exactly_one(
+    operator: Operator,
+    database: TenantDatabase,
+    tenant: Tenant,
+    composition: Composition,
+    seed: int,
+    rng: random.Random,
+) -> None:
+    database_id, ended = _id(tenant), asyncio.Event()
+    load, writers = Load(tenant.url, tenant.token, rng), RowWriters([database], rng, rows_max=60)
+    traffic = asyncio.create_task(load.run(writers, connections=8, enough=ended.is_set))
+    here = _shard_of(operator, database_id, composition)
+    there = next(shard for shard in composition.shards if shard != here)
+    assert operator.move(database_id, there).is_success
+    await asyncio.sleep(rng.random() * 1.5)
+    victim = rng.choice(composition.shards)
+    composition.kill(victim)
+    await asyncio.sleep(rng.random() / 2)
+    composition.start(victim)
+    await asyncio.sleep(1)
+    ended.set()
+    await traffic
+    composition.wait_until_ready()
+    stored = stored_rows([database])
+    assert problems(load, stored) == []
+    assert database.rows("PRAGMA integrity_check") == [["ok"]]
+    # Both shards list their own, and the gateway asks both that are concerned.
+    assert _id(tenant) == database_id
+    tenant.wait_until_metered("sqlite_rows_written", stored.total())
+
+
+def test_what_is_no_database_or_no_shard_does_not_move(operator: Operator, tenant: Tenant) -> None:
+    database = TenantDatabase(tenant)
+    assert operator.move(_id(tenant), "nowhere").json()["code"] == "shard_not_found"
+    assert operator.move("sqlite_" + "0" * 20, "sqlite").json()["code"] == "sqlite_database_not_found"
+    database.close()
+
+
+def _shard_of(operator: Operator, database_id: str, composition: Composition) -> str:
+    """Where the database lies: a move to its own shard says from where."""
+    answer = operator.move(database_id, composition.shards[0]).json()["move"]
+    if answer["from"] != answer["to"]:
+        # Called off again.
+        operator.move(database_id, answer["from"])
+    return str(answer["from"])
