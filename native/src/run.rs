@@ -556,7 +556,6 @@ impl Session {
         let mut skip = if statement.readonly() { options.skip_rows } else { 0 };
         let used = self.handle.counters().used;
         let mut out = Outcome { readonly: statement.readonly(), rows: vec![b'['], ..Outcome::default() };
-        let columns = unsafe { ffi::sqlite3_column_count(raw) };
         loop {
             if !pending {
                 match unsafe { ffi::sqlite3_step(raw) } {
@@ -569,6 +568,8 @@ impl Session {
                 }
             }
             pending = false;
+            // The first step prepares anew what was prepared before the schema changed: then there may be other columns.
+            let columns = unsafe { ffi::sqlite3_data_count(raw) };
             if skip > 0 {
                 skip -= 1;
                 continue;

@@ -205,6 +205,19 @@ def test_a_row_id_is_of_a_row_that_this_run_inserted(file: Any) -> None:
     assert inserted.last_insert_rowid == 43
 
 
+def test_a_statement_has_the_columns_of_the_schema_as_it_is_now(file: Any) -> None:
+    sql = "select *, 'end' from t"
+    file.write("create table t(a)", "insert into t values (1)")
+    for change, columns, rows in (
+        ("alter table t add column b default 2", ("a", "b", "'end'"), b'[[1,2,"end"]]'),
+        ("alter table t drop column a", ("b", "'end'"), b'[[2,"end"]]'),
+    ):
+        file.read(sql)
+        file.write(change)
+        [result] = file.read(sql)
+        assert (result.columns, result.rows) == (columns, rows)
+
+
 def test_rows_read_before_a_failure_are_told(file: Any) -> None:
     file.write("create table t(a)", (COUNT + "insert into t select x from c", (500,)))
     refused(file.read, "select a from t", "select nothing")

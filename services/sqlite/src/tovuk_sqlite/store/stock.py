@@ -319,6 +319,9 @@ class _Connection:
             if time.monotonic() > budget.ends_at_s:
                 raise QueryTooSlow(limit_seconds=QUERY_SECONDS_MAX)
             for row in cursor.execute(self._text, params):
+                if not page.count:
+                    # Prepared anew: the schema has changed since it was prepared, and with it the columns.
+                    self._columns = tuple(name for name, *_ in cursor.description)
                 if self._guard.lists_tables and (row[0] == "temp" or row[1].startswith(OWN_PREFIX)):
                     continue
                 if skip:
