@@ -57,9 +57,9 @@ def test_reading_a_large_table_takes_little_memory(
     with _watched(product, "sqlite") as sqlite, _watched(product, "gateway") as gateway:
         for _ in range(rows // _ROWS_OF_A_STATEMENT):
             assert database.query(fill, [_ROWS_OF_A_STATEMENT])["changes"] == _ROWS_OF_A_STATEMENT
-        assert database.rows("SELECT count(DISTINCT v) FROM t")[0][0] > 1_000
+        assert database.rows("SELECT count(DISTINCT substr(v, 1, 20)) FROM t")[0][0] > 1_000
         # The sort is larger than the memory it may take.
-        database.query("CREATE INDEX by_start ON t (substr(v, 1, 200))")
+        database.query("CREATE INDEX by_start ON t (substr(v, 1, 50))")
         read, cursor = 0, None
         while cursor is not None or not read:
             page = database.query("SELECT id, v FROM t", **({"cursor": cursor} if cursor else {}))
