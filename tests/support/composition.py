@@ -146,6 +146,10 @@ class Composition:
         """Let it go on."""
         self._running[name].send_signal(signal.SIGCONT)
 
+    def folder(self, name: str) -> Path:
+        """Where a process keeps its data."""
+        return self._directory / name
+
     def log(self, name: str) -> str:
         """What a process has said."""
         return (self._directory / f"{name}.log").read_text(errors="replace")

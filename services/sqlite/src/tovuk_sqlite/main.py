@@ -143,6 +143,7 @@ async def _serve(settings: Settings) -> None:
         await control.close()
 
     await backups.resume()
+    await moves.resume()
     shipping.start()
     upkeep.start()
     services = registrations(databases, lifecycle, backups, moves, ownership, rows_read_exact=engine.rows_read_exact)

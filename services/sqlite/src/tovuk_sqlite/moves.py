@@ -79,6 +79,10 @@ class Moves:
         self._deciding = asyncio.Lock()
         directory.settle = self.settle
 
+    async def resume(self) -> None:
+        """Clear what the process before left; before anything moves."""
+        await asyncio.to_thread(generation.clear_moving, self._data_dir)
+
     # What runs beside requests.
 
     async def depart(self) -> None:

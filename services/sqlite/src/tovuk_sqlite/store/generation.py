@@ -42,6 +42,11 @@ def arriving(data_dir: Path, database_id: str) -> Path:
     return data_dir / "moving" / f"{database_id}.arriving"
 
 
+def clear_moving(data_dir: Path) -> None:
+    """Remove what a killed process left of moves; each begins again with a copy."""
+    shutil.rmtree(data_dir / "moving", ignore_errors=True)
+
+
 def take_place(data_dir: Path, database: Database, arrived: Path) -> None:
     """The database's file is the one that arrived, durably."""
     file = path(data_dir, database)
