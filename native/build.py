@@ -46,6 +46,7 @@ def main() -> int:
         path for path in (HERE / "target" / "release").glob(f"lib{LIBRARY}.*") if path.suffix in {".so", ".dylib"}
     )
     target = Path(sysconfig.get_path("platlib")) / f"{LIBRARY}.abi3.so"
+    target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_suffix(".new")
     shutil.copyfile(built, beside)
     beside.replace(target)  # a process that has the old one loaded keeps it
