@@ -132,6 +132,17 @@ async def test_writes_go_on_through_a_restore_each_in_exactly_one_generation(nod
     assert before | now == set(written)
 
 
+async def test_a_write_waits_while_a_restore_changes_the_database(node: Node, db: Target) -> None:
+    database = await node.databases.directory.resolve(db)
+    async with node.gates.closed(database.id):
+        writing = asyncio.create_task(node.run(db, "insert into t values ('waits')"))
+        await asyncio.sleep(0.05)
+        assert await node.run(db, "select v from t") == [["before"]]
+        assert not writing.done()
+    await writing
+    assert await node.run(db, "select v from t") == [["before"], ["waits"]]
+
+
 async def test_units_of_a_replaced_file_are_reported_once(node: Node, db: Target) -> None:
     backup = await node.backed_up(db)
     await node.run(db, "insert into t values (1), (2)")

@@ -1,6 +1,7 @@
 """Open files: checkpoints between writes, and as many open as allowed."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -54,3 +55,26 @@ async def test_a_file_that_is_gone_is_told_and_harms_no_other(node: Any) -> None
     path.unlink()
     answers = await asyncio.gather(node.long(target, "select 1"), node.long(other, "select 1"), return_exceptions=True)
     assert (answers[0].code, answers[1]["rows"]) == ("store_unavailable", [[1]])
+
+
+async def test_a_file_is_closed_after_what_still_runs_for_a_caller_that_left(node: Any) -> None:
+    target = await node.create()
+    await node.long(target, "create table t(a)")
+    database = await node.databases.directory.resolve(target)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def job(writer: Any) -> int:
+        begun.set()
+        go_on.wait(30)
+        return int(writer.storage_bytes())
+
+    writing = asyncio.create_task(node.files.writing(database, job))
+    await asyncio.to_thread(begun.wait, 30)
+    writing.cancel()
+    await asyncio.wait([writing])
+    closing = asyncio.create_task(node.files.close_database(database.id))
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    assert (await node.long(target, "select count(*) from t"))["rows"] == [[0]]

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import random
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.history import Chain
 from tovuk_sqlite.store.backups import Status
-from tovuk_sqlite.store.base import Engine
+from tovuk_sqlite.store.base import Engine, Writer
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
 from tovuk_sqlite.store.rebuild import NoHistory
 from tovuk_sqlite.store.s3_archive import S3Archive
@@ -152,10 +153,12 @@ async def test_what_is_shipped_while_it_is_written_is_shipped_whole(story: Story
             await story.tick()
 
     writers = [asyncio.create_task(write()) for _ in range(8)]
-    for _ in range(300):
-        await asyncio.to_thread(story.node.history.ship, chain)
-    ended = True
-    await asyncio.gather(*writers)
+    try:
+        for _ in range(300):
+            await asyncio.to_thread(story.node.history.ship, chain)
+    finally:
+        ended = True
+        await asyncio.gather(*writers)
     last = await story.tick()
     assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == last
 
@@ -171,10 +174,10 @@ async def test_a_database_that_was_put_back_by_hand_has_a_new_history(tmp_path: 
     clock.advance(1_000)
     async with sqlite_node(tmp_path / "data", engine, clock=clock) as node:
         again = Story(node, story.target, clock)
-        await again.tick()
+        second, second_ms = await again.tick(), clock.wall_ms()
+        clock.advance(1_000)
         await again.tick()
         await again.shipped()
-        lost_ms = clock.wall_ms()
     shutil.rmtree(tmp_path / "data" / "databases")
     shutil.copytree(older, tmp_path / "data" / "databases")
     clock.advance(1_000)
@@ -185,8 +188,27 @@ async def test_a_database_that_was_put_back_by_hand_has_a_new_history(tmp_path: 
         await again.shipped()
         assert await asyncio.to_thread(again.at, first_ms, tmp_path / "then") == first
         assert await asyncio.to_thread(again.at, clock.wall_ms(), tmp_path / "then") == last
-        with pytest.raises(Damaged):
-            await asyncio.to_thread(again.at, lost_ms, tmp_path / "then")
+        assert await asyncio.to_thread(again.at, second_ms, tmp_path / "then") == second
+
+
+async def test_a_base_is_for_moments_after_every_write_that_had_begun_with_it(story: Story) -> None:
+    chain = await story.chain()
+    database = await story.node.databases.directory.resolve(story.target)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def job(_writer: Writer) -> None:
+        begun.set()
+        go_on.wait(30)
+
+    writing = asyncio.create_task(story.node.files.writing(database, job))
+    await asyncio.to_thread(begun.wait, 30)
+    chain.base_wanted = True
+    copying = asyncio.create_task(asyncio.to_thread(story.node.history.take_base, chain))
+    await asyncio.sleep(0.2)
+    assert not copying.done()
+    go_on.set()
+    await asyncio.gather(writing, copying)
+    assert not chain.base_wanted
 
 
 async def test_a_moment_that_is_just_over_is_there_at_once(story: Story, tmp_path: Path) -> None:
@@ -222,6 +244,25 @@ async def test_the_wal_is_copied_back_only_when_all_of_it_is_shipped(tmp_path: P
         await story.tick()
         assert chain.wal.stat().st_size == size
         assert await asyncio.to_thread(story.at, story.told[-2][1], tmp_path / "then") == later
+
+
+async def test_a_checkpoint_ships_what_nobody_shipped_before(tmp_path: Path, engine: Engine) -> None:
+    archive = AwayArchive(tmp_path / "archive")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        await story.node.shipping.close()
+        archive.away = True
+        first = await story.tick()
+        await story.checkpoint()
+        story.clock.advance(1_000)
+        await story.tick("insert into filler values (randomblob(400000))")
+        archive.away = False
+        assert await asyncio.to_thread(story.at, story.told[0][1] + 500, tmp_path / "then") == first
+        story.clock.advance(1_000)
+        third = await story.tick()
+        await story.checkpoint()
+        story.clock.advance(1_000)
+        await story.tick()
+        assert await asyncio.to_thread(story.at, story.told[2][1] + 500, tmp_path / "then") == third
 
 
 async def test_an_archive_that_is_away_for_long_costs_history_and_no_write(

@@ -5,12 +5,13 @@ What a file's WAL holds stays there when it is closed: only a checkpoint, after 
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import TypeVar
 
 from tovuk_kit.errors import TovukError
@@ -21,6 +22,9 @@ from tovuk_sqlite.store import generation
 from tovuk_sqlite.store.base import Database, Engine, Reader, Writer
 
 T = TypeVar("T")
+
+#: Nobody is told when a thread ends whose caller has left.
+_LEFT_POLL_S = 0.005
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class _Open:
         "readers",
         "running",
         "suspended",
+        "threads",
         "writer",
         "written",
     )
@@ -56,9 +61,13 @@ class _Open:
         #: Since the last checkpoint.
         self.written = False
         self.running = 0
+        #: Those inside; one whose caller has left stays a while longer.
+        self.threads: set[int] = set()
         self.pins = 0
 
     def close(self) -> None:
+        while self.threads:
+            time.sleep(_LEFT_POLL_S)
         for reader in (*self.readers, *self.suspended):
             reader.close()
         self.suspended.clear()
@@ -208,7 +217,11 @@ class Files:
         file.running += 1
 
         def job() -> T:
-            return work(file)
+            file.threads.add(get_ident())
+            try:
+                return work(file)
+            finally:
+                file.threads.discard(get_ident())
 
         running = asyncio.ensure_future(self._crew.run(database.account_id, (kind, key), lane_max, job))
         try:
@@ -225,7 +238,7 @@ class Files:
         async with self._idle:
             self._idle.notify_all()
         while len(self._open) > OPEN_ENTRIES_MAX:
-            key = next((key for key, other in self._open.items() if not other.running), None)
+            key = next((key for key, other in self._open.items() if not other.running and not other.threads), None)
             if key is None:
                 return
             closing = self._open.pop(key)

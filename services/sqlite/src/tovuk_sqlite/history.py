@@ -302,13 +302,16 @@ class History:
     def _ship_run(self, chain: Chain, fd: int, first: Commit) -> None:
         """Ship the next commits of one run of the WAL."""
         header = wal.read_header(fd)
-        if header is None:
-            raise StoreUnavailable(retry_after_ms=1_000) from ValueError(f"the WAL of {chain.path} has no header")
         assert chain.position is not None
-        if first.salts != chain.position.salts:
-            if first.salts != header.salts or not _follows(first.salts, chain.position.salts):
-                self._begin(chain, chain.seq + 1, fd, header)
-                return
+        before = chain.position.salts
+        if (
+            header is None
+            or first.salts != header.salts
+            or not (before == first.salts or _follows(first.salts, before))
+        ):
+            self._lose_track(chain, fd, header)
+            return
+        if first.salts != before:
             # Checkpoints are made only when all is shipped, so nothing of the run before is missing.
             chain.position = _Position(header.salts, 0, header.checksum)
         start = chain.position.frames
@@ -320,18 +323,24 @@ class History:
                 # Whatever the machine's clock does, the history's goes forward.
                 floor_ms = max(floor_ms, commit.at_ms)
                 commits.append(commit._replace(at_ms=floor_ms))
-        count = min(commits[-1].frames - start, SEGMENT_ENTRIES_MAX)
+        count = max(0, min(commits[-1].frames - start, SEGMENT_ENTRIES_MAX))
         raw = wal.read_frames(fd, header, start, count)
-        found = [(frame, page) for frame, page in wal.frames(raw, header) if frame.salts == first.salts]
+        found = [one for one in wal.frames(raw, header) if one[0].salts == first.salts]
         if len(found) < count:
-            raise StoreUnavailable(retry_after_ms=1_000) from ValueError(f"the WAL of {chain.path} ends early")
-        if count > 0:
+            self._lose_track(chain, fd, header)
+            return
+        if count:
             slices, images = _slices(found, start, commits)
             checksum = found[-1][0].checksum
             self._put(chain, _Position(first.salts, start + count, checksum), header.page_bytes, slices, images)
-        end = start + max(0, count)
+        end = start + count
         while chain.commits and chain.commits[0].salts == first.salts and chain.commits[0].frames <= end:
             chain.commits.popleft()
+
+    def _lose_track(self, chain: Chain, fd: int, header: wal.Header | None) -> None:
+        """The WAL is not the one whose commits were noted: somebody else had it."""
+        _log.error("the WAL of %s is not as it was left; its history has a gap", chain.database_id)
+        self._begin(chain, chain.seq + 1, fd, header)
 
     def _put(
         self,
