@@ -15,6 +15,7 @@ from tenant_database import TenantDatabase
 _OWNED_S = 2
 _SHORT = {"TOVUK_SQLITE_OWNERSHIP_SECONDS": str(_OWNED_S), "TOVUK_SQLITE_SHARD": "shard-1"}
 _BACK_WITHIN_S = 20.0
+_SHIPPED_WITHIN_S = 1.5
 _POLL_S = 0.05
 
 
@@ -89,6 +90,39 @@ def test_a_database_made_again_under_its_name_is_found_wherever_it_lies(tenant: 
         assert tenant.request("DELETE", f"{database.base}/databases/AGAIN").is_success
         assert database.send("SELECT 1").json()["code"] == "sqlite_database_not_found"
         database.close()
+
+
+@pytest.fixture
+def archived(tmp_path: Path) -> Iterator[Composition]:
+    """A shard that ships to an archive outside of its folder."""
+    settings = {**_SHORT, "TOVUK_SQLITE_ARCHIVE_URL": f"file://{tmp_path}/archive"}
+    with Composition.started(tmp_path, own_settings={"sqlite": settings}) as started:
+        yield started
+
+
+def test_a_lost_shard_is_rebuilt_from_what_it_shipped(archived: Composition) -> None:
+    tenant = Tenant.made(archived.url, archived.token)
+    databases = [TenantDatabase(tenant, f"DB{number}") for number in range(3)]
+    for database in databases:
+        database.query("CREATE TABLE t (v)")
+        for number in range(10):
+            database.query("INSERT INTO t VALUES (?)", [f"{database.name}-{number}"])
+    tenant.wait_until_metered("sqlite_rows_written", 30)
+    # What is older than a second is in the archive.
+    time.sleep(_SHIPPED_WITHIN_S)
+    archived.kill("sqlite")
+    shutil.rmtree(archived.folder("sqlite"))
+    archived.run("sqlite", "rebuild")
+    archived.start("sqlite")
+    sizes = []
+    for database in databases:
+        assert database.rows("SELECT count(*), min(v) FROM t") == [[10, f"{database.name}-0"]]
+        sizes.append(database.query("INSERT INTO t VALUES ('after')")["storageBytes"])
+        database.close()
+    assert _names(tenant) == ["DB0", "DB1", "DB2"]
+    tenant.wait_until_metered("sqlite_rows_written", 33)
+    # The account's level is that of the files, once: the folder goes on where the lost one ended.
+    assert tenant.settled("sqlite_storage_bytes", for_s=1.0) == sum(sizes)
 
 
 @pytest.fixture

@@ -136,6 +136,24 @@ class ShardsApi(grpc_wire.ShardsServicer):
         placements = await self._shards.placements(request.service_id)
         return wire.ListPlacementsReply(placements=map(_placement, placements))
 
+    async def ListShardDatabases(
+        self, request: wire.ListShardDatabasesRequest, context: Any
+    ) -> wire.ListShardDatabasesReply:
+        store, databases = await self._shards.databases(request.shard)
+        return wire.ListShardDatabasesReply(
+            store=store,
+            databases=(
+                wire.PlacedDatabase(
+                    id=database.id,
+                    name=database.name,
+                    service_id=database.service_id,
+                    account_id=database.account_id,
+                    created_at_ms=database.reserved_at_ms,
+                )
+                for database in databases
+            ),
+        )
+
     async def MoveDatabase(self, request: wire.MoveDatabaseRequest, context: Any) -> wire.Move:
         return _move(await self._shards.move(request.database_id, request.to))
 

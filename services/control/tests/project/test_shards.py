@@ -185,3 +185,16 @@ async def test_neither_a_move_that_was_called_off_nor_one_of_a_former_owner_is_m
     assert await shards.commit_move(replace(move, to="shard-1"), 2) == "shard-1"
     assert await shards.moves("shard-1") == []
     assert await shards.commit_move(move, 2) == "shard-1"
+
+
+async def test_what_lies_at_a_shard_is_listed_with_the_folder_it_lay_in(
+    shards: Shards, registry: Registry, api: Service
+) -> None:
+    await two_shards(shards)
+    database_id = await new_database(registry, api, "shard-1")
+    await new_database(registry, api, "shard-1", "UNCONFIRMED")
+    await registry.confirm(api.id, "sqlite_database", database_id)
+    store, (database,) = await shards.databases("shard-1")
+    assert (store, database.id, database.name, database.service_id) == ("folder-1", database_id, "DB", api.id)
+    with pytest.raises(ShardNotFound):
+        await shards.databases("shard-9")

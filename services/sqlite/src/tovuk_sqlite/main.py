@@ -1,5 +1,6 @@
 """Composition root: settings, engine, catalog, metering, nouns, servicers, upkeep."""
 
+import argparse
 import logging
 import secrets
 import sys
@@ -26,6 +27,7 @@ from tovuk_sqlite.history import History
 from tovuk_sqlite.lifecycle import Lifecycle
 from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
+from tovuk_sqlite.recovery import recover
 from tovuk_sqlite.settings import Settings
 from tovuk_sqlite.shipping import Shipping
 from tovuk_sqlite.short import Shorts
@@ -65,11 +67,7 @@ def _archive(settings: Settings) -> Archive:
     return DirectoryArchive(Path(unquote(urlsplit(url).path)))
 
 
-async def _serve(settings: Settings) -> None:
-    internal_key = settings.internal_key.get_secret_value()
-    engine = _engine(settings)
-    catalog = await SqliteCatalog.open(settings.data_dir)
-    control = Channel(settings.control_target, internal_key, "control")
+def _ownership(settings: Settings, catalog: SqliteCatalog, control: Channel) -> Ownership:
     claims = ControlShard(
         control,
         shard=settings.shard,
@@ -78,7 +76,39 @@ async def _serve(settings: Settings) -> None:
         lock=catalog.lock_id,
         holder=secrets.token_hex(16),
     )
-    ownership = Ownership(claims, SystemClock(), lasts_ms=int(settings.ownership_seconds * 1_000))
+    return Ownership(claims, SystemClock(), lasts_ms=int(settings.ownership_seconds * 1_000))
+
+
+async def _rebuild(settings: Settings) -> None:
+    """Fill an empty folder with what the shard's lost one had shipped."""
+    if not settings.archive_url:
+        sys.exit(
+            "there is nothing to rebuild from: TOVUK_SQLITE_ARCHIVE_URL names no archive outside of the lost folder"
+        )
+    control = Channel(settings.control_target, settings.internal_key.get_secret_value(), "control")
+    moves = ControlMoves(control, settings.shard)
+    store_id, _ = await moves.databases()
+    catalog = await SqliteCatalog.open(settings.data_dir, lost_store_id=store_id)
+    if not catalog.unfinished:
+        sys.exit(f"{settings.data_dir} is a whole folder already")
+    ownership = _ownership(settings, catalog, control)
+    await ownership.acquire()
+    _, placed = await moves.databases()
+    await recover(catalog, _engine(settings), _archive(settings), settings.data_dir, placed, SystemClock())
+    await catalog.finish()
+    await catalog.close()
+    await ownership.close()
+    await control.close()
+
+
+async def _serve(settings: Settings) -> None:
+    internal_key = settings.internal_key.get_secret_value()
+    engine = _engine(settings)
+    catalog = await SqliteCatalog.open(settings.data_dir)
+    if catalog.unfinished:
+        sys.exit("tovuk-sqlite does not start: its folder is being rebuilt; run tovuk-sqlite rebuild again")
+    control = Channel(settings.control_target, internal_key, "control")
+    ownership = _ownership(settings, catalog, control)
     await ownership.acquire()
     crew = Crew(settings.threads)
     archive = _archive(settings)
@@ -152,10 +182,14 @@ async def _serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Run the sqlite service."""
+    """Run the sqlite service, or rebuild the folder of a lost shard."""
+    parser = argparse.ArgumentParser(prog="tovuk-sqlite")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("rebuild", help="fill an empty folder with what the shard's lost one had shipped, and end")
+    arguments = parser.parse_args()
     settings = load(Settings)
     telemetry.configure("sqlite", settings)
-    run(_serve(settings))
+    run(_rebuild(settings) if arguments.command == "rebuild" else _serve(settings))
 
 
 if __name__ == "__main__":

@@ -232,6 +232,34 @@ class Placement(_message.Message):
     moving_to: str
     def __init__(self, database_id: _Optional[str] = ..., shard: _Optional[str] = ..., confirmed: _Optional[bool] = ..., moving_to: _Optional[str] = ...) -> None: ...
 
+class ListShardDatabasesRequest(_message.Message):
+    __slots__ = ("shard",)
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    def __init__(self, shard: _Optional[str] = ...) -> None: ...
+
+class PlacedDatabase(_message.Message):
+    __slots__ = ("id", "name", "service_id", "account_id", "created_at_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    service_id: str
+    account_id: str
+    created_at_ms: int
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., service_id: _Optional[str] = ..., account_id: _Optional[str] = ..., created_at_ms: _Optional[int] = ...) -> None: ...
+
+class ListShardDatabasesReply(_message.Message):
+    __slots__ = ("store", "databases")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    DATABASES_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    databases: _containers.RepeatedCompositeFieldContainer[PlacedDatabase]
+    def __init__(self, store: _Optional[str] = ..., databases: _Optional[_Iterable[_Union[PlacedDatabase, _Mapping]]] = ...) -> None: ...
+
 class MoveDatabaseRequest(_message.Message):
     __slots__ = ("database_id", "to")
     DATABASE_ID_FIELD_NUMBER: _ClassVar[int]

@@ -475,6 +475,11 @@ class ShardsStub:
                 request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.SerializeToString,
                 response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.FromString,
                 _registered_method=True)
+        self.ListShardDatabases = channel.unary_unary(
+                '/tovuk.control.v1.Shards/ListShardDatabases',
+                request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardDatabasesRequest.SerializeToString,
+                response_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardDatabasesReply.FromString,
+                _registered_method=True)
         self.MoveDatabase = channel.unary_unary(
                 '/tovuk.control.v1.Shards/MoveDatabase',
                 request_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.MoveDatabaseRequest.SerializeToString,
@@ -531,6 +536,13 @@ class ShardsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListShardDatabases(self, request, context):
+        """What lies at a shard: who rebuilds one that is lost asks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MoveDatabase(self, request, context):
         """Notes that a database is to move; its shard does so. Again with another shard changes where to; with its own,
         that it stays.
@@ -580,6 +592,11 @@ def add_ShardsServicer_to_server(servicer, server):
                     servicer.ListPlacements,
                     request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.FromString,
                     response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.SerializeToString,
+            ),
+            'ListShardDatabases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShardDatabases,
+                    request_deserializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardDatabasesRequest.FromString,
+                    response_serializer=tovuk_dot_control_dot_v1_dot_control__pb2.ListShardDatabasesReply.SerializeToString,
             ),
             'MoveDatabase': grpc.unary_unary_rpc_method_handler(
                     servicer.MoveDatabase,
@@ -733,6 +750,33 @@ class Shards:
             '/tovuk.control.v1.Shards/ListPlacements',
             tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsRequest.SerializeToString,
             tovuk_dot_control_dot_v1_dot_control__pb2.ListPlacementsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListShardDatabases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.control.v1.Shards/ListShardDatabases',
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListShardDatabasesRequest.SerializeToString,
+            tovuk_dot_control_dot_v1_dot_control__pb2.ListShardDatabasesReply.FromString,
             options,
             channel_credentials,
             insecure,

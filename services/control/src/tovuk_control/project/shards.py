@@ -12,6 +12,7 @@ from tovuk_control.errors import DatabaseNotFound, InvalidRequest, ShardNotFound
 from tovuk_control.limits import MOVES_PAGE, SHARD_CLAIM_MS_MAX
 from tovuk_control.project.changes import Publish, placements_changed, shards_changed
 from tovuk_control.store import shards as table
+from tovuk_control.store.resources import Resource
 from tovuk_control.store.shards import Move, Placement, Shard
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
@@ -115,6 +116,17 @@ class Shards:
             return Move(database_id, placement.shard, to, target.address)
 
         return await self._database.write(work)
+
+    async def databases(self, name: str) -> tuple[str, list[Resource]]:
+        """The id of the folder the shard was claimed with, and the databases that lie there. Raises ShardNotFound."""
+
+        def work(tx: Tx) -> tuple[str, list[Resource]]:
+            shard = table.get(tx, name)
+            if shard is None:
+                raise ShardNotFound
+            return shard.store, table.databases_of(tx, name)
+
+        return await self._database.read(work)
 
     async def moves(self, shard: str) -> list[Move]:
         """What is to leave the shard, its first hundred."""

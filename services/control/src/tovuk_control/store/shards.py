@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+from tovuk_control.store.resources import Resource
 from tovuk_kit.database import Tx
 
 _COLUMNS = "name, address, store, lock_id, holder, fencing, renewals, lasts_ms, renewed_at_ms"
@@ -161,3 +162,14 @@ def moves(tx: Tx, shard: str, limit: int) -> list[Move]:
         (shard, limit),
     )
     return [Move(*row) for row in rows]
+
+
+def databases_of(tx: Tx, shard: str) -> list[Resource]:
+    """The confirmed databases that lie at the shard."""
+    rows = tx.execute(
+        "SELECT r.id, r.account_id, r.service_id, r.kind, r.name, r.suffix, r.reserved_at_ms, r.confirmed_at_ms"
+        " FROM resources r JOIN placements p ON p.database_id = r.id"
+        " WHERE p.shard = ? AND r.confirmed_at_ms <> 0 ORDER BY r.id",
+        (shard,),
+    )
+    return [Resource(*row) for row in rows]

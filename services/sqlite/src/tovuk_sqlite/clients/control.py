@@ -139,6 +139,17 @@ class Move:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A database that lies at the shard."""
+
+    id: str
+    name: str
+    service_id: str
+    account_id: str
+    created_at_ms: int
+
+
 class ControlMoves:
     """The moves of one shard's databases; raises what Channel.unary raises."""
 
@@ -146,6 +157,17 @@ class ControlMoves:
         self._channel = channel
         self._stub = ShardsStub(channel.grpc)
         self.shard = shard
+
+    async def databases(self) -> tuple[str, list[Placed]]:
+        """The id of the shard's data folder, and what lies at the shard."""
+        request = wire.ListShardDatabasesRequest(shard=self.shard)
+        reply: wire.ListShardDatabasesReply = await self._channel.unary(
+            self._stub.ListShardDatabases, request, retry=True
+        )
+        placed = [
+            Placed(told.id, told.name, told.service_id, told.account_id, told.created_at_ms) for told in reply.databases
+        ]
+        return reply.store, placed
 
     async def moves(self) -> list[Move]:
         """What is to leave."""

@@ -2,6 +2,7 @@
 
 import platform
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +19,10 @@ _ADD_USED: Final = (
     " ON CONFLICT (epoch, lease, service_id, resource_id) DO UPDATE SET units = units + excluded.units"
 )
 _COLUMNS: Final = "id, name, service_id, account_id, created_at_ms, generation"
+
+
+#: In `meta` of a folder that is being rebuilt.
+_UNFINISHED: Final = "unfinished"
 
 
 class State(IntEnum):
@@ -55,19 +60,36 @@ class SqliteCatalog:
         self._marked: set[str] = set()
 
     @classmethod
-    async def open(cls, data_dir: Path) -> Self:
-        """Open or create it. Raises what SqliteFile.open raises."""
+    async def open(cls, data_dir: Path, *, lost_store_id: str = "") -> Self:
+        """Open or create it; one that is new takes the place of a lost folder, whose id is given, and is not whole yet.
+
+        Raises what SqliteFile.open raises.
+        """
         path = data_dir / "catalog.sqlite"
         file = SqliteFile.open(path, migrations=load("tovuk_sqlite.store"))
-        identity = {"store_id": secrets.token_hex(16), "cursor_key": secrets.token_bytes(32)}
+        identity = {"store_id": lost_store_id or secrets.token_hex(16), "cursor_key": secrets.token_bytes(32)}
 
         def work(connection: apsw.Connection) -> tuple[str, bytes]:
+            if lost_store_id and connection.execute("SELECT count(*) FROM meta").get == 0:
+                connection.execute("INSERT INTO meta VALUES (?, 1)", (_UNFINISHED,))
+                # Epochs of the folder before are beyond recall; ours are to be higher than all of them.
+                connection.execute("INSERT INTO epoch (number, live) VALUES (?, 0)", (int(time.time()),))
             connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", list(identity.items()))
             rows: list[Any] = connection.execute("SELECT name, value FROM meta").fetchall()
             meta = dict(rows)
             return meta["store_id"], meta["cursor_key"]
 
         return cls(file, *await file.write(work), _lock_id(path))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the folder takes the place of a lost one and lacks databases."""
+        sql = "SELECT 1 FROM meta WHERE name = ?"
+        return self.file.read(lambda connection: connection.execute(sql, (_UNFINISHED,)).get is not None)
+
+    async def finish(self) -> None:
+        """The folder has everything that the lost one had."""
+        await self._run("DELETE FROM meta WHERE name = ?", _UNFINISHED)
 
     async def create(self, database: Database, storage_bytes: int) -> None:
         def work(connection: apsw.Connection) -> None:

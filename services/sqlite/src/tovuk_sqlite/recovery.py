@@ -1,0 +1,55 @@
+"""A shard whose folder is lost, rebuilt in another one from what was shipped: at most the last second is missing."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from tovuk_kit.clock import Clock
+from tovuk_sqlite.clients.control import Placed
+from tovuk_sqlite.store import copies, generation, rebuild, segments
+from tovuk_sqlite.store.archive import Archive
+from tovuk_sqlite.store.base import Database, Engine
+from tovuk_sqlite.store.catalog import SqliteCatalog
+
+_log = logging.getLogger(__name__)
+
+
+async def recover(
+    catalog: SqliteCatalog, engine: Engine, archive: Archive, data_dir: Path, placed: Iterable[Placed], clock: Clock
+) -> None:
+    """Rebuild what lies at the shard and is not in the catalog, durably, one after the other.
+
+    Ours the shard must be: nobody else may ship meanwhile. Raises segments.Damaged, StoreUnavailable, StorageFull.
+    """
+    for told in placed:
+        if catalog.get(told.id) is not None:
+            continue
+        numbers = sorted(map(int, archive.names(segments.folder(told.id))), reverse=True)
+        number = numbers[0] + 1 if numbers else 1
+        database = Database(told.id, told.name, told.service_id, told.account_id, told.created_at_ms, number)
+        size = await asyncio.to_thread(_rebuild, engine, archive, data_dir, database, numbers, clock.wall_ms())
+        await catalog.create(database, size)
+        _log.info("database %s is rebuilt", told.id)
+
+
+def _rebuild(
+    engine: Engine, archive: Archive, data_dir: Path, database: Database, numbers: Iterable[int], now_ms: int
+) -> int:
+    """Make the database's file from the newest generation that has a base; its bytes."""
+    file = generation.path(data_dir, database)
+    with copies.faults():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            part = generation.part(file)
+            try:
+                rebuild.rebuild(archive, database.id, number, now_ms, 0, part)
+            except rebuild.NoHistory:
+                continue
+            copies.clean(engine, part)
+            copies.check(engine, part)
+            size = part.stat().st_size
+            generation.finish(file)
+            return size
+    _log.warning("nothing was shipped of database %s, which was new; it is empty", database.id)
+    return engine.create(file)

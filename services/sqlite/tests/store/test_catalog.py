@@ -1,0 +1,34 @@
+from pathlib import Path
+
+from tovuk_sqlite.store.catalog import SqliteCatalog
+from tovuk_sqlite.store.usage import FolderUsage
+
+
+async def _epoch(catalog: SqliteCatalog) -> int:
+    async def writing(*_: object) -> None:
+        raise AssertionError("no file is asked")
+
+    return await FolderUsage(catalog, writing, lambda: None).begin_epoch()
+
+
+async def test_a_folder_that_takes_a_lost_ones_place_is_the_same_store_with_higher_epochs(tmp_path: Path) -> None:
+    lost = await SqliteCatalog.open(tmp_path / "lost")
+    assert not lost.unfinished
+    epochs = [await _epoch(lost) for _ in range(3)]
+    rebuilt = await SqliteCatalog.open(tmp_path / "rebuilt", lost_store_id=lost.store_id)
+    assert rebuilt.store_name == lost.store_name
+    assert rebuilt.lock_id != lost.lock_id
+    assert await _epoch(rebuilt) > max(epochs)
+    await lost.close()
+    await rebuilt.close()
+
+
+async def test_a_folder_is_unfinished_until_everything_is_back(tmp_path: Path) -> None:
+    for _ in range(2):
+        catalog = await SqliteCatalog.open(tmp_path, lost_store_id="0123")
+        assert catalog.unfinished
+        await catalog.close()
+    catalog = await SqliteCatalog.open(tmp_path)
+    await catalog.finish()
+    assert not catalog.unfinished
+    await catalog.close()
