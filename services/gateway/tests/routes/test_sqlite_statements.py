@@ -7,7 +7,7 @@ import pytest
 
 from tovuk.sqlite.v1 import frames
 from tovuk_gateway.routes import sqlite_statements
-from tovuk_kit.errors import Outcome, RemoteError, ServiceUnavailable
+from tovuk_kit.errors import Outcome, OutcomeUnknown, RemoteError, ServiceUnavailable
 
 TARGET = ("account", "service", "DB", "free")
 
@@ -50,5 +50,10 @@ def test_what_failed_is_raised_as_it_was_told() -> None:
     with pytest.raises(RemoteError) as raised:
         sqlite_statements.answer_of(frames.Failed(1, "store_unavailable", {}, "unknown", 1_000))
     assert (raised.value.code, raised.value.outcome) == ("store_unavailable", Outcome.UNKNOWN)
-    with pytest.raises(ServiceUnavailable):
-        sqlite_statements.answer_of(ServiceUnavailable())
+    with pytest.raises(OutcomeUnknown):
+        sqlite_statements.answer_of(OutcomeUnknown())
+
+
+def test_what_another_shard_may_do_is_not_answered_here() -> None:
+    assert sqlite_statements.answer_of(ServiceUnavailable()) is None
+    assert sqlite_statements.answer_of(frames.Failed(1, "sqlite_shard_not_owned", {}, "not_done", 1_000)) is None
