@@ -21,6 +21,7 @@ from tovuk_control.project.activity import Activity
 from tovuk_control.project.page import Cursors
 from tovuk_control.project.registry import Registry as ControlRegistryNoun
 from tovuk_control.project.service import Services as ControlServices
+from tovuk_control.project.shards import Shards
 from tovuk_control.project.token import Tokens
 from tovuk_control.upkeep import Upkeep as ControlUpkeep
 from tovuk_kit import migrations
@@ -396,7 +397,8 @@ async def _start_control(house: House, folder: Path) -> None:
     services = ControlServices(database, clock, publish, cursors)
     registry, activity = ControlRegistryNoun(database, clock), Activity(database, clock, cursors)
     house.purge = ControlUpkeep(database, clock, NoPlans(), publish).sweep
-    apis = control_registrations(Tokens(database, clock, publish), services, registry, accounts, activity)
+    shards = Shards(database, clock, publish)
+    apis = control_registrations(Tokens(database, clock, publish), services, registry, shards, accounts, activity)
     server = await start_server(f"unix:{folder}/control.sock", internal_key=KEY, services=apis)
     house.control = Channel(server.target, KEY, "control")
     house.stops += [database.close, server.stop, house.control.close]
