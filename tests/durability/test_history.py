@@ -54,7 +54,7 @@ async def test_every_moment_of_processes_that_were_killed_is_there_within_a_seco
     folder = tmp_path / "data"
     told: list[int] = []
     for kill in range(FULL_KILLS if full else SHORT_KILLS):
-        step = chance.randrange(20, 400) if kill % 2 else 0
+        step = chance.randrange(5, 80) if kill % 2 else 0
         told += run_until_killed(folder, engine, step, 0.3 + chance.random())
     assert len(told) > 100
     async with sqlite_node(folder, engine_of(engine)) as node:

@@ -64,7 +64,7 @@ async def test_a_restore_that_is_killed_at_any_step_is_finished_and_loses_nothin
     chance = random.Random(4)
     steps = iter(range(1, STEPS_MAX))
     if not pytestconfig.getoption("full"):
-        steps = iter(sorted(chance.sample(range(1, 44), SHORT_KILLS)))
+        steps = iter(sorted(chance.sample(range(1, 58), SHORT_KILLS)))
     for step in steps:
         folder = tmp_path / str(step)
         said = run_until_killed(folder, step, engine)
