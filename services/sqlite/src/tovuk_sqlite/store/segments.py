@@ -47,6 +47,10 @@ class SegmentHeader(msgspec.Struct, frozen=True):
     slices: tuple[Slice, ...]
 
 
+#: Made here, on one thread: msgspec crashes where several threads use a type for the first time at once.
+_headers: Final = msgspec.json.Decoder(SegmentHeader)
+
+
 class Damaged(Exception):
     """An object of the history is not what was put there."""
 
@@ -67,7 +71,7 @@ def decode(raw: bytes) -> tuple[SegmentHeader, bytes]:
         raise Damaged("a segment does not fit its checksum")
     start = len(_MAGIC) + _LENGTH_BYTES
     end = start + int.from_bytes(whole[len(_MAGIC) : start])
-    return msgspec.json.decode(whole[start:end], type=SegmentHeader), zlib.decompress(whole[end:])
+    return _headers.decode(whole[start:end]), zlib.decompress(whole[end:])
 
 
 class SegmentName(NamedTuple):
