@@ -122,12 +122,29 @@ impl Handle {
         let mut tail = ptr::null();
         let length = c_int::try_from(sql.len()).map_err(|_| Failure::plain("too_big", "statement too long"))?;
         let begin: *const c_char = sql.as_ptr().cast();
-        let code = unsafe { ffi::sqlite3_prepare_v3(self.raw, begin, length, flags, &mut raw, &mut tail) };
+        let mut code = unsafe { ffi::sqlite3_prepare_v3(self.raw, begin, length, flags, &mut raw, &mut tail) };
+        if code == ffi::SQLITE_ERROR {
+            // Another connection may have changed the schema since this one read it: SQLite asks after some errors only.
+            self.check_schema();
+            code = unsafe { ffi::sqlite3_prepare_v3(self.raw, begin, length, flags, &mut raw, &mut tail) };
+        }
         if code != ffi::SQLITE_OK {
             return Err(Failure::preparing(self, code));
         }
         let taken = if tail.is_null() { sql.len() } else { unsafe { tail.offset_from(begin) as usize } };
         Ok(((!raw.is_null()).then_some(Statement { raw }), taken))
+    }
+
+    /// Has SQLite compare the schema it knows with the file's; reads no row.
+    fn check_schema(&self) {
+        let mut raw = ptr::null_mut();
+        let sql = c"SELECT 1 FROM sqlite_schema LIMIT 0";
+        if unsafe { ffi::sqlite3_prepare_v2(self.raw, sql.as_ptr(), -1, &mut raw, ptr::null_mut()) } == ffi::SQLITE_OK {
+            unsafe {
+                ffi::sqlite3_step(raw);
+                ffi::sqlite3_finalize(raw);
+            }
+        }
     }
 
     /// Runs our own statements, of which only the last may answer rows; answers its first row's integers.

@@ -56,7 +56,6 @@ _DIFFERENCES = {
 }
 _WHOLE = "OR FAIL and OR ROLLBACK keep what came before in SQLite; a request is done as a whole or not at all"
 _SESSION = "nothing of one request is seen by the next: changes() and last_insert_rowid() begin at 0"
-_STALE = "FAULT: a reader that has not seen a change of the schema yet tells an error of the schema before"
 #: The same by script and case, where the statement does not tell; the rest of the script is passed over.
 _CASES = {
     ("altertab2.test", "1.1"): "FAULT: an FTS5 table cannot be renamed where the native engine hides a table of ours",
@@ -70,10 +69,6 @@ _CASES = {
     ("lastinsert.test", "lastinsert-1.1"): _SESSION,
     ("laststmtchanges.test", "laststmtchanges-1.1"): _SESSION,
     ("rowid.test", "rowid-8.3"): _SESSION,
-    ("distinct2.test", "120"): _STALE,
-    ("join6.test", "join6-2.1"): _STALE,
-    ("view.test", "view-3.3.6"): _STALE,
-    ("select6.test", "12.100"): _STALE,
     ("incrblob2.test", "incrblob2-7.1"): "a value has at most 4 MiB",
     ("printf.test", "printf-16.1"): "a value has at most 4 MiB",
     ("insert.test", "insert-17.3"): "not explained yet: a REPLACE that SQLite refuses goes through",

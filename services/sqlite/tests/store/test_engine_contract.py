@@ -218,6 +218,13 @@ def test_a_statement_has_the_columns_of_the_schema_as_it_is_now(file: Any) -> No
         assert (result.columns, result.rows) == (columns, rows)
 
 
+def test_an_error_is_of_the_schema_as_it_is_now(file: Any) -> None:
+    file.write("create table t(a)")
+    file.read("select * from t")
+    file.write("alter table t add column b")
+    assert file.rows("select * from t order by 2") == b"[]"
+
+
 def test_rows_read_before_a_failure_are_told(file: Any) -> None:
     file.write("create table t(a)", (COUNT + "insert into t select x from c", (500,)))
     refused(file.read, "select a from t", "select nothing")

@@ -211,6 +211,9 @@ class _Connection:
         self._budget, self._stop, self._written = budget, None, 0
         self._rows_read, self._rows_written, self._read = budget.rows_read, budget.rows_written, 0
         self._own("SAVEPOINT run" if self._writes else "BEGIN")
+        if not self._writes:
+            # SQLite compares the schema it knows with the file's, else some errors would be told of the one before.
+            self._own("SELECT 1 FROM main.sqlite_schema LIMIT 0")
         # What an earlier run inserted is none of this one's.
         self._sql.set_last_insert_rowid(0)
         if self._writes:
