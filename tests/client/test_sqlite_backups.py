@@ -207,7 +207,7 @@ def test_the_product_keeps_backups_and_history_in_a_bucket(tmp_path: Path) -> No
             db = Db(product)
             db.query("create table t(v)")
             backup = db.backed_up()
-            assert backup["status"] == "ready"
+            assert backup["status"] == "ready", backup
             assert db.restored({"backupId": backup["id"]})["status"] == "ready"
             assert not (product.data / "sqlite" / "archive").exists()
     finally:

@@ -47,8 +47,12 @@ class TenantDatabase:
         return answer.json()
 
     def rows(self, sql: str, params: Params = ()) -> list[list[Any]]:
-        """The rows of a statement."""
-        rows: list[list[Any]] = self.query(sql, params)["rows"]
+        """The rows of a statement, of all its pages."""
+        page = self.query(sql, params)
+        rows: list[list[Any]] = page["rows"]
+        while page["cursor"]:
+            page = self.query(sql, params, cursor=page["cursor"])
+            rows += page["rows"]
         return rows
 
     def close(self) -> None:

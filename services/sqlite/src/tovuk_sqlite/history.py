@@ -71,6 +71,8 @@ class Chain:
         self.path = path
         #: Held by whoever reads the WAL to ship it, or makes a checkpoint.
         self.lock = threading.Lock()
+        #: Held by whoever takes a base: there is one file to copy into.
+        self.base_lock = threading.Lock()
         #: What is not shipped, in order. The writer appends.
         self.commits: deque[Commit] = deque()
         self.latest: Commit | None = None
@@ -177,7 +179,8 @@ class History:
     def take_base(self, chain: Chain) -> None:
         """Copy the database as a new base, where one is wanted. Raises as `ship` does."""
         try:
-            self._take_base(chain)
+            with chain.base_lock:
+                self._take_base(chain)
         except BaseException:
             self._due.add(chain)
             raise

@@ -43,8 +43,8 @@ class S3Archive:
         pool = urllib3.PoolManager(
             maxsize=_CONNECTIONS,
             timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S),
-            # Who calls knows better when to come again.
-            retries=urllib3.Retry(0),
+            # A server closes connections that were idle. Whatever lasts longer is for the caller to repeat.
+            retries=urllib3.Retry(2, backoff_factor=0.1),
         )
         client = Minio(
             parts.netloc.rpartition("@")[2],
