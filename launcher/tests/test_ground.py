@@ -32,16 +32,6 @@ def test_the_internal_key_is_made_once_and_read_by_nobody_else(tmp_path: Path) -
     assert stat.S_IMODE((tmp_path / "internal.key").stat().st_mode) == 0o600
 
 
-def test_a_private_file_replaces_a_public_one_of_that_name(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    path.write_text("old")
-    path.chmod(0o644)
-    ground.write_private(path, "new")
-    assert path.read_text() == "new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_sockets_lie_in_the_data_directory_where_their_paths_fit() -> None:
     with tempfile.TemporaryDirectory() as short, ground.socket_directory(Path(short)) as sockets:
         assert sockets == Path(short) / "run"

@@ -15,6 +15,7 @@ from typing import Final, Self, TypeVar
 import apsw
 
 from tovuk_kit.errors import StoreUnavailable
+from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kit.group_commit import Answers, GroupCommit, Work
 from tovuk_kit.migrations import Migration, apply
 from tovuk_kit.reserve import Reserve
@@ -98,7 +99,7 @@ class SqliteFile:
         path = Path(path).absolute()
         loop = asyncio.get_running_loop()
         try:
-            _make_folder(path.parent)
+            make_folder(path.parent)
             lock = _locked(path.with_name(f"{path.name}.lock"))
             try:
                 reserve = Reserve(path.with_name(f"{path.name}.reserve"), reserve_bytes)
@@ -226,7 +227,7 @@ def _prepare(path: Path, migrations: Sequence[Migration]) -> None:
             with connection:
                 apply(SqliteTx(connection), migrations)
     if created:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _locked(path: Path) -> int:
@@ -237,19 +238,3 @@ def _locked(path: Path) -> int:
         os.close(lock)
         raise FileInUse(f"{path} is held by another process") from None
     return lock
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.exists():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

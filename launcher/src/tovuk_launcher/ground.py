@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tovuk_kit.files import make_folder, write_private
 from tovuk_launcher.refusals import Refusal
 
 #: A Unix socket's path must fit sockaddr_un (104 bytes on macOS, 108 on Linux), its closing zero included.
@@ -28,7 +29,7 @@ def data_directory(path: Path) -> Iterator[Path]:
     """
     path = path.expanduser().absolute()
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path, 0o700)
         lock = os.open(path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:
         raise Refusal(
@@ -48,23 +49,6 @@ def data_directory(path: Path) -> Iterator[Path]:
         yield path
     finally:
         os.close(lock)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces a file whose content only this user may read, whole or not at all, durably."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def internal_key(data: Path) -> str:

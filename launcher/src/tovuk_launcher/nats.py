@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from tovuk_launcher.ground import free_port, write_private
+from tovuk_kit.files import make_folder, write_private
+from tovuk_launcher.ground import free_port
 from tovuk_launcher.refusals import Refusal
 
 _USER = "tovuk"
@@ -40,7 +41,7 @@ def embedded(data: Path, credential: str) -> Nats:
     The default sync interval acknowledges a message up to two minutes before it is on disk, hence `always`.
     """
     store = data / "nats"
-    store.mkdir(mode=0o700, exist_ok=True)
+    make_folder(store, 0o700)
     port, monitor_port = free_port(), free_port()
     settings = {
         "server_name": "tovuk",

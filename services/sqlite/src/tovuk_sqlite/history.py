@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StoreUnavailable, TovukError
+from tovuk_kit.files import sync_folder
 from tovuk_sqlite.limits import (
     HISTORY_SLICE_MS,
     HISTORY_WAL_BYTES_MAX,
@@ -471,7 +472,7 @@ class History:
         _log.error("the history of %s has a gap: the archive is away, and the WAL is full", chain.database_id)
         with copies.faults():
             chain.gap.touch()
-            generation.sync(chain.gap.parent)
+            sync_folder(chain.gap.parent)
         chain.commits.clear()
         chain.position = None
         self._due.add(chain)

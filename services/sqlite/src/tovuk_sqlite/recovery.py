@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tovuk_kit.clock import Clock
+from tovuk_kit.files import make_folder
 from tovuk_sqlite.clients.control import Placed
 from tovuk_sqlite.store import copies, generation, rebuild, segments
 from tovuk_sqlite.store.archive import Archive
@@ -39,7 +40,7 @@ def _rebuild(
     """Make the database's file from the newest generation that has a base; its bytes."""
     file = generation.path(data_dir, database)
     with copies.faults():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         for number in numbers:
             part = generation.part(file)
             try:

@@ -1,7 +1,6 @@
 """The first start: the owner's account and token."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from tovuk_control.store import accounts as accounts_table
 from tovuk_control.store import tokens as tokens_table
 from tovuk_kit.clock import Clock
 from tovuk_kit.database import Database, Tx
+from tovuk_kit.files import write_private
 from tovuk_kit.tokens import Scope, digest, new_token
 
 HANDLE: Final = "owner"
@@ -38,7 +38,7 @@ async def bootstrap(database: Database, clock: Clock, publish: Publish, *, chose
     may_be_first = not await database.read(accounts_table.exists_any)
     if may_be_first and file is not None:
         # Before the commit: a token that is stored but was never shown would lock the owner out.
-        write_secret(file, secret)
+        write_private(file, f"{secret}\n")
 
     def work(tx: Tx) -> tuple[bool, list[str]]:
         tx.lock("bootstrap")
@@ -54,24 +54,6 @@ async def bootstrap(database: Database, clock: Clock, publish: Publish, *, chose
     if may_be_first and not was_first and file is not None and not chosen:
         # Another instance was first; the token in our file is nobody's.
         _withdraw_secret(file, secret)
-
-
-def write_secret(file: Path, secret: str) -> None:
-    """Write one line only this user can read, whole and durable or not at all. Raises OSError."""
-    beside = file.with_name(f"{file.name}.new")
-    beside.unlink(missing_ok=True)
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        os.write(handle, f"{secret}\n".encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    beside.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _withdraw_secret(file: Path, secret: str) -> None:

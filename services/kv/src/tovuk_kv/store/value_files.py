@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from tovuk_kit.errors import StorageFull, StoreUnavailable
+from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kv.limits import CHUNK_BYTES
 from tovuk_kv.store.base import Record
 
@@ -28,8 +29,7 @@ class ValueFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(folder.parent)
+        make_folder(folder)
 
     def create(self) -> "FileUpload":
         """Begin a file of a fresh name."""
@@ -83,9 +83,7 @@ class FileUpload:
 
     def _write(self, chunk: bytes) -> None:
         if self._file is None:
-            if not self._path.parent.exists():
-                self._path.parent.mkdir(exist_ok=True)
-                _sync_folder(self._path.parent.parent)
+            make_folder(self._path.parent)
             self._file = self._unfinished.open("wb", buffering=0)
         view = memoryview(chunk)
         while view:
@@ -96,7 +94,7 @@ class FileUpload:
         os.fsync(self._file.fileno())
         self._file.close()
         self._unfinished.rename(self._path)
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
     def _abandon(self) -> None:
         if self._file is not None:
@@ -132,11 +130,3 @@ async def _in_thread(work: Callable[..., T], *args: object) -> T:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(retry_after_ms=1000) from error
         raise StoreUnavailable(retry_after_ms=1000) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tovuk_kit.files import sync_folder
 from tovuk_kit.sqlite_errors import translated
 from tovuk_sqlite.errors import BackupDamaged
-from tovuk_sqlite.store import generation
 from tovuk_sqlite.store.base import Engine
 
 
@@ -53,4 +53,4 @@ def _settle(path: Path) -> None:
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    generation.sync(path.parent)
+    sync_folder(path.parent)

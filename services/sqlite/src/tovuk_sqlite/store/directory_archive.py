@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kit.sqlite_errors import translated
 from tovuk_sqlite.store.archive import ObjectMissing
-from tovuk_sqlite.store.generation import sync
 
 #: Ends the name of a file that is being written; no object's name ends so.
 _PART = ".part"
@@ -62,7 +62,7 @@ class DirectoryArchive:
         path = self._root / name
         unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART}")
         with _faults():
-            _make(path.parent)
+            make_folder(path.parent)
             try:
                 with unfinished.open("xb") as file:
                     write(file)
@@ -72,14 +72,7 @@ class DirectoryArchive:
             except BaseException:
                 unfinished.unlink(missing_ok=True)
                 raise
-            sync(path.parent)
-
-
-def _make(folder: Path) -> None:
-    if not folder.exists():
-        _make(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
+            sync_folder(path.parent)
 
 
 @contextlib.contextmanager

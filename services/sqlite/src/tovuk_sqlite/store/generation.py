@@ -1,10 +1,10 @@
 """Where the files of a database lie: the only place that knows."""
 
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from tovuk_kit.files import make_folder, sync_folder
 from tovuk_sqlite.store.base import Database
 
 _STAGED = ".staged"
@@ -50,10 +50,10 @@ def clear_moving(data_dir: Path) -> None:
 def take_place(data_dir: Path, database: Database, arrived: Path) -> None:
     """The database's file is the one that arrived, durably."""
     file = path(data_dir, database)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     remove_file(file)
     arrived.replace(file)
-    sync(file.parent)
+    sync_folder(file.parent)
 
 
 def part(file: Path) -> Path:
@@ -68,7 +68,7 @@ def finish(file: Path) -> None:
     # What a killed process left beside the name would be taken for this file's own.
     remove_file(file)
     file.with_name(f"{file.name}{_PART}").replace(file)
-    sync(file.parent)
+    sync_folder(file.parent)
 
 
 def remove_file(file: Path) -> None:
@@ -89,12 +89,3 @@ def sweep(data_dir: Path, database_id: str, generations: Collection[int], backup
     for file in list(place.iterdir()) if place.exists() else []:
         if file.suffix in (".sqlite", _STAGED, _PART) and file.name not in kept:
             remove_file(file)
-
-
-def sync(place: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

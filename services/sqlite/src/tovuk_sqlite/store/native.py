@@ -14,6 +14,7 @@ import msgspec
 
 import tovuk_sqlite_native
 from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable, TovukError
+from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kit.sqlite import SQLITE_VERSION_MIN, SqliteTooOld
 from tovuk_kit.sqlite_errors import translated
 from tovuk_sqlite.errors import (
@@ -56,7 +57,6 @@ from tovuk_sqlite.store.own import (
     SHRINK_PAGES,
     forgetting,
     is_syntax,
-    sync_names,
 )
 from tovuk_sqlite_native import HIDDEN_PREFIX, VERSION, Connection, Interrupt, SqliteError
 from tovuk_sqlite_native import Result as Page
@@ -102,12 +102,12 @@ class NativeEngine:
         assert HIDDEN_PREFIX == OWN_PREFIX, "the extension hides other names than ours"
 
     def create(self, path: Path) -> int:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with _faults(), contextlib.closing(Connection(str(path), create=True)) as connection:
             connection.run([(CREATE_USED, ())], trusted=True)
             connection.checkpoint("truncate")
             size = connection.storage_bytes
-        sync_names(path)
+        sync_folder(path.parent)
         return size
 
     def open_reader(self, path: Path) -> Reader:

@@ -1,9 +1,7 @@
 """What is ours in a tenant's file, whichever engine opens it: usage rows in a table that no tenant sees."""
 
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 #: Our names begin so, and the tenant's may not.
@@ -39,13 +37,3 @@ def forgetting(store: str, epoch: int, lease_ids: Sequence[int] | None) -> list[
         return [("DELETE FROM _tovuk_used WHERE store = ? AND epoch = ?", (store, epoch))]
     sql = "DELETE FROM _tovuk_used WHERE store = ? AND epoch = ? AND lease = ?"
     return [(sql, (store, epoch, lease_id)) for lease_id in lease_ids]
-
-
-def sync_names(path: Path) -> None:
-    """Put the names of a new file, and of the folders that were made for it, on the disk."""
-    for folder in path.parents[:4]:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

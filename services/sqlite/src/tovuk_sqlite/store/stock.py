@@ -14,6 +14,7 @@ from typing import Any, Final
 import apsw
 
 from tovuk_kit.errors import Outcome, StoreUnavailable, TovukError
+from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kit.sqlite import SQLITE_VERSION_MIN, SqliteTooOld
 from tovuk_kit.sqlite_errors import is_fault, translated
 from tovuk_sqlite.errors import (
@@ -57,7 +58,6 @@ from tovuk_sqlite.store.own import (
     SHRINK_PAGES,
     forgetting,
     is_syntax,
-    sync_names,
 )
 from tovuk_sqlite.store.rows import Page
 
@@ -126,14 +126,14 @@ class StockEngine:
             raise SqliteTooOld(f"SQLite {apsw.sqlite_lib_version()} lies below {SQLITE_VERSION_MIN}")
 
     def create(self, path: Path) -> int:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with _faults(), contextlib.closing(apsw.Connection(str(path))) as connection:
             for pragma in _CREATE:
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             connection.execute(CREATE_USED)
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             size = int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
-        sync_names(path)
+        sync_folder(path.parent)
         return size
 
     def open_reader(self, path: Path) -> Reader:
