@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from tovuk_kit import tasks
+from tovuk_kit.errors import StoreUnavailable
 
 
 async def test_tasks_are_over_even_when_one_loses_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +36,21 @@ async def test_tasks_are_over_even_when_one_loses_a_cancellation(monkeypatch: py
 
 async def test_nothing_to_end_is_no_error() -> None:
     await tasks.end([])
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailable(), ValueError("a fault of the test")])
+async def test_repeated_work_outlives_its_faults(fault: Exception) -> None:
+    rounds = 0
+    again = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds < 3:
+            raise fault
+        again.set()
+
+    task = asyncio.create_task(tasks.repeat(work, 0.001))
+    async with asyncio.timeout(5):
+        await again.wait()
+        await tasks.end([task])

@@ -1,11 +1,8 @@
 """Work beside requests: expired keys, deletions under way, what the registry holds open, purged services."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
 
 from tovuk_kit import tasks
-from tovuk_kit.errors import TovukError
 from tovuk_kv.lifecycle import Lifecycle
 from tovuk_kv.namespace import Namespaces
 from tovuk_kv.store.base import Store
@@ -14,8 +11,6 @@ from tovuk_kv.store.base import Store
 SWEEP_S, DELETIONS_S = 1.0, 1.0
 #: Seconds between looks at the registry, and between the engine's own chores.
 REGISTRY_S, MAINTAIN_S = 5.0, 5.0
-
-_log = logging.getLogger(__name__)
 
 
 class Upkeep:
@@ -36,7 +31,7 @@ class Upkeep:
             (self._lifecycle.bury_services, REGISTRY_S),
             (self._store.maintain, MAINTAIN_S),
         ):
-            self._tasks.append(asyncio.create_task(_repeat(work, every_s)))
+            self._tasks.append(asyncio.create_task(tasks.repeat(work, every_s)))
 
     async def close(self) -> None:
         """End what runs."""
@@ -44,14 +39,3 @@ class Upkeep:
 
     async def _sweep(self) -> None:
         await self._namespaces.room.sweep()
-
-
-async def _repeat(work: Callable[[], Awaitable[None]], every_s: float) -> None:
-    while True:
-        try:
-            await work()
-        except TovukError as error:
-            _log.info("upkeep will be tried again: %s", error)
-        except Exception:  # noqa: BLE001  # upkeep outlives every fault of one round
-            _log.exception("upkeep failed")
-        await asyncio.sleep(every_s)

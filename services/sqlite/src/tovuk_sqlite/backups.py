@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tovuk_kit import tasks
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.ids import new_id
@@ -238,10 +239,7 @@ class Backups:
 
     async def close(self) -> None:
         """End what is under way; the next process goes on with it."""
-        running = [job for jobs in self._jobs.values() for job in jobs]
-        for job in running:
-            job.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await tasks.end([job for jobs in self._jobs.values() for job in jobs])
 
     # Jobs.
 

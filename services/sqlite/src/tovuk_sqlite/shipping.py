@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final
 
+from tovuk_kit import tasks
 from tovuk_kit.errors import TovukError
 from tovuk_sqlite.history import Chain, History
 from tovuk_sqlite.limits import BASES_ENTRIES_MAX, SHIPMENTS_ENTRIES_MAX
@@ -41,8 +42,7 @@ class Shipping:
     async def close(self) -> None:
         """Ship what is left, within a bound, and end."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await tasks.end([self._task])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 self.round()

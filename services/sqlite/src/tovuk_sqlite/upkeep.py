@@ -1,10 +1,10 @@
 """Work beside requests: deletions under way, what the registry holds open, purged services, WALs, old backups."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
-from tovuk_kit.errors import TovukError
+from tovuk_kit import tasks
 from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
@@ -15,8 +15,6 @@ from tovuk_sqlite.ownership import Ownership
 #: Seconds between looks at deletions under way, at the registry, at the WALs, at what expired, and at moves.
 DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S, MOVES_S = 1.0, 5.0, 1.0, 1.0, 1.0, 1.0
 EXPIRY_S, HISTORY_S = 60.0, 3_600.0
-
-_log = logging.getLogger(__name__)
 
 
 class Upkeep:
@@ -53,22 +51,13 @@ class Upkeep:
             (self._moves.settle_all, MOVES_S),
             (self._moves.depart, MOVES_S),
         ):
-            self._tasks.append(asyncio.create_task(self._repeat(work, every_s)))
+            self._tasks.append(asyncio.create_task(tasks.repeat(partial(self._if_ours, work), every_s)))
 
     async def close(self) -> None:
         """End what runs."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
-        while True:
-            try:
-                # What is not ours is not ours to settle.
-                self._ownership.check()
-                await work()
-            except TovukError as error:
-                _log.info("upkeep will be tried again: %s", error)
-            except Exception:  # noqa: BLE001  # upkeep outlives every fault of one round
-                _log.exception("upkeep failed")
-            await asyncio.sleep(every_s)
+    async def _if_ours(self, work: Callable[[], Awaitable[None]]) -> None:
+        # What is not ours is not ours to settle.
+        self._ownership.check()
+        await work()

@@ -13,6 +13,7 @@ from tovuk.sqlite.v1 import frames
 from tovuk.sqlite.v1 import sqlite_pb2_grpc as stubs
 from tovuk_gateway.clients.control import ControlClient
 from tovuk_gateway.limits import PLACEMENT_CACHE_ENTRIES_MAX
+from tovuk_kit import tasks
 from tovuk_kit.channel import Coalescer
 from tovuk_kit.client import Channel
 from tovuk_kit.errors import Outcome, ServiceUnavailable, TovukError
@@ -121,9 +122,7 @@ class Shards:
 
     async def close(self) -> None:
         """End every channel."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         for shard in self._shards.values():
             await shard.close()
 
