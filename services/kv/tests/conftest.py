@@ -19,7 +19,7 @@ from tovuk_control.api import registrations as control_registrations
 from tovuk_control.project.account import Accounts
 from tovuk_control.project.activity import Activity
 from tovuk_control.project.page import Cursors
-from tovuk_control.project.registry import Registry as ControlRegistryNoun
+from tovuk_control.project.registry import Registry as RegistryNoun
 from tovuk_control.project.service import Services as ControlServices
 from tovuk_control.project.shards import Shards
 from tovuk_control.project.token import Tokens
@@ -32,14 +32,14 @@ from tovuk_kit.ids import new_id
 from tovuk_kit.leases import Meters
 from tovuk_kit.metering import MeteredProcess
 from tovuk_kit.notices import Notices
+from tovuk_kit.registry import Registry
 from tovuk_kit.server import start_server
 from tovuk_kit.usage import UNLIMITED
 from tovuk_kv.api import exchange as kv_exchange
 from tovuk_kv.api import registrations as kv_registrations
 from tovuk_kv.bulk import Bulk
-from tovuk_kv.clients.control import ControlRegistry
 from tovuk_kv.directory import Target
-from tovuk_kv.lifecycle import Lifecycle
+from tovuk_kv.lifecycle import KIND, OWNER, Lifecycle
 from tovuk_kv.namespace import GetAnswer, Namespaces
 from tovuk_kv.setbacks import WriteAnswer
 from tovuk_kv.store.base import Delete, Found, Lookup, Mutation, Namespace, Put, Result, Store, Upload
@@ -370,7 +370,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path, nats_url: str) -
     house.meters = metered.meters
     house.namespaces = Namespaces(house.store, house.meters, house.clock)
     house.lifecycle = Lifecycle(
-        house.store, house.namespaces, ControlRegistry(house.control), house.meters, house.clock
+        house.store, house.namespaces, Registry(house.control, kind=KIND, owner=OWNER), house.meters, house.clock
     )
     house.bulk = Bulk(house.namespaces, house.store, house.meters, house.clock)
     house.upkeep = KvUpkeep(house.store, house.namespaces, house.lifecycle)
@@ -395,7 +395,7 @@ async def _start_control(house: House, folder: Path) -> None:
 
     accounts = Accounts(database, clock, publish, cursors, asyncio.Event().set)
     services = ControlServices(database, clock, publish, cursors)
-    registry, activity = ControlRegistryNoun(database, clock), Activity(database, clock, cursors)
+    registry, activity = RegistryNoun(database, clock), Activity(database, clock, cursors)
     house.purge = ControlUpkeep(database, clock, NoPlans(), publish).sweep
     shards = Shards(database, clock, publish)
     apis = control_registrations(Tokens(database, clock, publish), services, registry, shards, accounts, activity)

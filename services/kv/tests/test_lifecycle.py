@@ -8,7 +8,8 @@ from tovuk.control.v1 import control_pb2 as wire
 from tovuk.control.v1.control_pb2_grpc import RegistryStub, ServicesStub
 from tovuk_kit.errors import TovukError
 from tovuk_kit.ids import new_id
-from tovuk_kv.clients.control import Claim, ControlRegistry
+from tovuk_kit.registry import Claim, Registry
+from tovuk_kv.lifecycle import KIND, OWNER
 from tovuk_kv.store.base import Namespace, Tombstoned
 
 
@@ -66,7 +67,7 @@ async def test_names_that_cannot_be_a_resources_are_refused(house: Any, name: st
 
 
 async def test_what_a_crash_left_between_registry_and_store_is_settled(house: Any) -> None:
-    registry = ControlRegistry(house.control)
+    registry = Registry(house.control, kind=KIND, owner=OWNER)
     exists = Namespace(new_id("kv"), "EXISTS", house.service, house.account, 0)
     await registry.reserve(house.account, Claim(house.service, exists.id, "EXISTS"))
     await house.store.create(exists)
@@ -96,7 +97,7 @@ async def test_a_purged_service_is_emptied_acknowledged_and_takes_nothing_more(h
     await house.control.unary(ServicesStub(house.control.grpc).DeleteService, request, retry=False)
     house.clock.advance(72 * 3_600_000 + 1000)
     await house.purge()
-    registry = ControlRegistry(house.control)
+    registry = Registry(house.control, kind=KIND, owner=OWNER)
     assert await registry.tombstones() == [house.service]
     await house.lifecycle.bury_services()
     assert await registry.tombstones() == []
@@ -115,3 +116,23 @@ async def test_a_create_that_meets_a_tombstone_releases_its_claim(house: Any) ->
         await house.create("LATE")
     assert raised.value.code == "service_not_found"
     assert await reserve(house, "LATE")
+
+
+@pytest.mark.parametrize("house", ["sqlite"], indirect=True)
+async def test_a_claim_is_reserved_confirmed_and_released_each_as_often_as_wanted(house: Any) -> None:
+    registry = Registry(house.control, kind=KIND, owner=OWNER)
+    claim = Claim(house.service, new_id("kv"), "CACHE")
+    for _ in range(2):
+        await registry.reserve(house.account, claim)
+    house.clock.advance(61_000)
+    assert await registry.unsettled() == [claim]
+    for _ in range(2):
+        await registry.confirm(claim)
+    assert await registry.unsettled() == []
+    with pytest.raises(TovukError) as raised:
+        await registry.reserve(house.account, Claim(house.service, new_id("kv"), "cache"))
+    assert raised.value.code == "resource_name_taken"
+    for _ in range(2):
+        await registry.release(claim)
+    await registry.reserve(house.account, Claim(house.service, new_id("kv"), "CACHE"))
+    assert await registry.tombstones() == []

@@ -8,17 +8,23 @@ later.
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import Outcome, TovukError
 from tovuk_kit.ids import has_id_shape, new_id
 from tovuk_kit.leases import Meters
-from tovuk_kv.clients.control import Claim, ControlRegistry
+from tovuk_kit.registry import Claim, Registry
 from tovuk_kv.directory import Target
 from tovuk_kv.errors import InvalidResourceName, NamespaceNotFound, ResourceNameTaken, ServiceNotFound
 from tovuk_kv.namespace import Namespaces
 from tovuk_kv.room import STORAGE
 from tovuk_kv.store.base import Namespace, NameTaken, Store, Tombstoned
+
+#: The kind of resource, as control's registry calls it.
+KIND: Final = "kv_namespace"
+#: Who removes what a purged service leaves.
+OWNER: Final = "kv"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 #: Words the routes use where a name may stand. Source: decisions.md, Names and ids.
@@ -30,9 +36,7 @@ _log = logging.getLogger(__name__)
 class Lifecycle:
     """Creating, deleting and listing namespaces."""
 
-    def __init__(
-        self, store: Store, namespaces: Namespaces, registry: ControlRegistry, meters: Meters, clock: Clock
-    ) -> None:
+    def __init__(self, store: Store, namespaces: Namespaces, registry: Registry, meters: Meters, clock: Clock) -> None:
         self._store = store
         self._namespaces = namespaces
         self._registry = registry
@@ -94,9 +98,9 @@ class Lifecycle:
     async def settle(self) -> None:
         """Tell the registry of claims it holds open whether they exist."""
         for claim in await self._registry.unsettled():
-            if claim.namespace_id in self._creating:
+            if claim.resource_id in self._creating:
                 continue
-            if await self._store.find(claim.service_id, claim.namespace_id) is None:
+            if await self._store.find(claim.service_id, claim.resource_id) is None:
                 await self._registry.release(claim)
             else:
                 await self._registry.confirm(claim)
@@ -120,7 +124,7 @@ class Lifecycle:
         try:
             await call(claim)
         except TovukError as error:
-            _log.warning("the registry will be told later of %s: %s", claim.namespace_id, error)
+            _log.warning("the registry will be told later of %s: %s", claim.resource_id, error)
 
 
 def _claim(namespace: Namespace) -> Claim:

@@ -9,12 +9,12 @@ from tovuk_kit.clock import SystemClock
 from tovuk_kit.errors import StoreUnavailable
 from tovuk_kit.metering import MeteredProcess
 from tovuk_kit.notices import Notices
+from tovuk_kit.registry import Registry
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
 from tovuk_kv.api import exchange, registrations
 from tovuk_kv.bulk import Bulk
-from tovuk_kv.clients.control import ControlRegistry
-from tovuk_kv.lifecycle import Lifecycle
+from tovuk_kv.lifecycle import KIND, OWNER, Lifecycle
 from tovuk_kv.namespace import Namespaces
 from tovuk_kv.settings import RedisEngine, Settings, SqliteEngine
 from tovuk_kv.store.base import Store
@@ -52,7 +52,8 @@ async def _serve(settings: Settings) -> None:
     metered = MeteredProcess(service="kv", channel=metering, nats_url=settings.nats_url, notices=notices)
     await metered.start(store.usage_stores)
     namespaces = Namespaces(store, metered.meters, clock)
-    lifecycle = Lifecycle(store, namespaces, ControlRegistry(control), metered.meters, clock)
+    registry = Registry(control, kind=KIND, owner=OWNER)
+    lifecycle = Lifecycle(store, namespaces, registry, metered.meters, clock)
     bulk = Bulk(namespaces, store, metered.meters, clock)
     upkeep = Upkeep(store, namespaces, lifecycle)
 

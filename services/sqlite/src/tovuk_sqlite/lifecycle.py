@@ -8,13 +8,14 @@ metering has heard of what was written to it.
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import Outcome, TovukError
 from tovuk_kit.ids import has_id_shape, new_id
 from tovuk_kit.leases import Meters
+from tovuk_kit.registry import Claim, Registry
 from tovuk_sqlite.backups import Backups
-from tovuk_sqlite.clients.control import Claim, ControlRegistry
 from tovuk_sqlite.directory import Directory, Target
 from tovuk_sqlite.errors import InvalidResourceName, ResourceNameTaken, ServiceNotFound
 from tovuk_sqlite.files import Files
@@ -22,6 +23,9 @@ from tovuk_sqlite.room import STORAGE
 from tovuk_sqlite.store.base import Catalog, Database, NameTaken, Tombstoned
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.units import STORE
+
+#: The kind of resource, as control's registry calls it.
+KIND: Final = "sqlite_database"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 #: Words the routes use where a name may stand. Source: decisions.md, Names and ids.
@@ -40,7 +44,7 @@ class Lifecycle:
         backups: Backups,
         usage: FolderUsage,
         directory: Directory,
-        registry: ControlRegistry,
+        registry: Registry,
         meters: Meters,
         clock: Clock,
     ) -> None:
@@ -113,9 +117,9 @@ class Lifecycle:
     async def settle(self) -> None:
         """Tell the registry of claims it holds open whether they exist."""
         for claim in await self._registry.unsettled():
-            if claim.database_id in self._creating:
+            if claim.resource_id in self._creating:
                 continue
-            if await self._catalog.find(claim.service_id, claim.database_id) is None:
+            if await self._catalog.find(claim.service_id, claim.resource_id) is None:
                 await self._registry.release(claim)
             else:
                 await self._registry.confirm(claim)
@@ -139,7 +143,7 @@ class Lifecycle:
         try:
             await call(claim)
         except TovukError as error:
-            _log.warning("the registry will be told later of %s: %s", claim.database_id, error)
+            _log.warning("the registry will be told later of %s: %s", claim.resource_id, error)
 
 
 def _claim(database: Database) -> Claim:

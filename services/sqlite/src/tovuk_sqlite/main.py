@@ -13,18 +13,19 @@ from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
 from tovuk_kit.metering import MeteredProcess
 from tovuk_kit.notices import Notices
+from tovuk_kit.registry import Registry
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
 from tovuk_sqlite.api import exchange, registrations
 from tovuk_sqlite.backups import Backups
-from tovuk_sqlite.clients.control import ControlMoves, ControlRegistry, ControlShard
+from tovuk_sqlite.clients.control import ControlMoves, ControlShard
 from tovuk_sqlite.clients.shard import OtherShard
 from tovuk_sqlite.crew import Crew
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.history import History
-from tovuk_sqlite.lifecycle import Lifecycle
+from tovuk_sqlite.lifecycle import KIND, Lifecycle
 from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.recovery import recover
@@ -135,7 +136,7 @@ async def _serve(settings: Settings) -> None:
         SystemClock(),
         settings.data_dir,
     )
-    registry = ControlRegistry(control, settings.shard)
+    registry = Registry(control, kind=KIND, owner=f"sqlite/{settings.shard}", shard=settings.shard)
     lifecycle = Lifecycle(catalog, files, backups, usage, databases.directory, registry, metered.meters, SystemClock())
     shipping = Shipping(history)
     moves = Moves(

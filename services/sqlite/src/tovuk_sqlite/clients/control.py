@@ -1,25 +1,14 @@
-"""Control as this owner calls it: the registry of resources, and the claim of its shard."""
+"""Control as this owner calls it: the claim of its shard, and the moves of its databases."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from tovuk.control.v1 import control_pb2 as wire
-from tovuk.control.v1.control_pb2_grpc import RegistryStub, ShardsStub
+from tovuk.control.v1.control_pb2_grpc import ShardsStub
 from tovuk_kit.client import Channel
-
-KIND = "sqlite_database"
 
 #: A claim is answered at once, or control is away.
 _CLAIM_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A database as the registry knows it."""
-
-    service_id: str
-    database_id: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,57 +65,6 @@ class ControlShard:
     async def release(self) -> None:
         request = wire.ReleaseShardRequest(shard=self._shard, holder=self._holder)
         await self._channel.unary(self._stub.ReleaseShard, request, timeout_s=_CLAIM_TIMEOUT_S, retry=True)
-
-
-class ControlRegistry:
-    """A shard's claims. Every call is idempotent and repeated within its deadline; raises what Channel.unary raises."""
-
-    def __init__(self, channel: Channel, shard: str) -> None:
-        self._channel = channel
-        self._shard = shard
-        self._owner = f"sqlite/{shard}"
-        self._stub = RegistryStub(channel.grpc)
-
-    async def reserve(self, account_id: str, claim: Claim) -> None:
-        """Claim the name and a place."""
-        request = wire.ReserveRequest(
-            account_id=account_id,
-            service_id=claim.service_id,
-            kind=KIND,
-            resource_id=claim.database_id,
-            name=claim.name,
-            shard=self._shard,
-        )
-        await self._channel.unary(self._stub.Reserve, request, retry=True)
-
-    async def confirm(self, claim: Claim) -> None:
-        """The database exists."""
-        await self._channel.unary(self._stub.Confirm, _reference(claim), retry=True)
-
-    async def release(self, claim: Claim) -> None:
-        """The database does not exist, or no longer."""
-        await self._channel.unary(self._stub.Release, _reference(claim), retry=True)
-
-    async def unsettled(self) -> list[Claim]:
-        """Old claims that are neither confirmed nor released."""
-        request = wire.ListUnsettledRequest(kind=KIND, shard=self._shard)
-        reply: wire.ListUnsettledReply = await self._channel.unary(self._stub.ListUnsettled, request, retry=True)
-        return [Claim(ref.service_id, ref.resource_id, ref.name) for ref in reply.resources]
-
-    async def tombstones(self) -> list[str]:
-        """Purged services whose databases are still to be removed."""
-        request = wire.ListTombstonesRequest(owner=self._owner)
-        reply: wire.ListTombstonesReply = await self._channel.unary(self._stub.ListTombstones, request, retry=True)
-        return list(reply.service_ids)
-
-    async def acknowledge(self, service_id: str) -> None:
-        """Nothing is left of a purged service."""
-        request = wire.AckTombstoneRequest(owner=self._owner, service_id=service_id)
-        await self._channel.unary(self._stub.AckTombstone, request, retry=True)
-
-
-def _reference(claim: Claim) -> wire.ResourceRef:
-    return wire.ResourceRef(service_id=claim.service_id, kind=KIND, resource_id=claim.database_id, name=claim.name)
 
 
 @dataclass(frozen=True, slots=True)
