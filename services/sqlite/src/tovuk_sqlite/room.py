@@ -65,15 +65,14 @@ class Room:
         account_id = self._database.account_id
         growth = max(0, size - self._usage.size(self._database))
         while growth > self._free():
-            taken = self._usage.account_bytes(account_id) + self._usage.held[account_id]
-            await self._meters.make_room(STORE, account_id, STORAGE, taken + growth)
+            await self._meters.make_room(STORE, account_id, STORAGE, self._taken() + growth)
         self.bytes = self._held = growth
         self._usage.held[account_id] += growth
 
     async def _ask(self) -> None:
         """Raise the allowance by what is wanted, or by as many pages as the limit leaves."""
         account_id = self._database.account_id
-        taken = self._usage.account_bytes(account_id) + self._usage.held[account_id]
+        taken = self._taken()
         step = self._wanted
         while step >= PAGE_BYTES:
             try:
@@ -102,6 +101,9 @@ class Room:
         self._held = 0
 
     def _free(self) -> int:
+        return self._usage.allowance(self._database.account_id) - self._taken()
+
+    def _taken(self) -> int:
+        """Bytes of the account's files, and those held for their growth."""
         account_id = self._database.account_id
-        taken = self._usage.account_bytes(account_id) + self._usage.held[account_id]
-        return self._usage.allowance(account_id) - taken
+        return self._usage.account_bytes(account_id) + self._usage.held[account_id]
