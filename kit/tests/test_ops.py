@@ -30,7 +30,7 @@ async def endpoint(readiness: Readiness) -> AsyncIterator[OpsEndpoint]:
 
 @pytest.fixture
 async def http(endpoint: OpsEndpoint) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{endpoint.port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{endpoint.port}", verify=False) as client:
         yield client
 
 

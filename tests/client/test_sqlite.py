@@ -176,7 +176,9 @@ def test_32_writers_stop_at_exactly_the_cap(db: Db) -> None:
     lock = threading.Lock()
 
     def write() -> None:
-        with httpx.Client(base_url=db.tenant.url, headers={"Authorization": f"Bearer {db.tenant.token}"}) as client:
+        with httpx.Client(
+            base_url=db.tenant.url, headers={"Authorization": f"Bearer {db.tenant.token}"}, verify=False
+        ) as client:
             code = ""
             while code != "usage_cap_reached":
                 answer = client.post(f"{db.base}/DB/query", json={"sql": "insert into t values (1)"}, timeout=60)
