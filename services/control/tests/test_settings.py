@@ -33,7 +33,9 @@ def test_no_secret_is_printed() -> None:
     assert "internal key of tests" not in text
 
 
-@pytest.mark.parametrize("token", ["correct-horse-battery", new_token("user"), "x" * 16])
+@pytest.mark.parametrize(
+    "token", ["correct-horse-battery", new_token("user"), "x" * 16], ids=["words", "as made", "short"]
+)
 def test_a_chosen_token_that_can_be_sent_is_taken(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     monkeypatch.setenv("TOVUK_BOOTSTRAP_TOKEN", token)
     assert load(Settings).bootstrap_token.get_secret_value() == token
