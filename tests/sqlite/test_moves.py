@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from composition import Composition
 from load import Load, Outcome
 from row_writers import RowWriters, create_table, problems, stored_rows
+from shard_operator import Operator
 from tenant import Tenant
 from tenant_database import TenantDatabase
 
@@ -22,40 +22,9 @@ _COUNT = 1_000
 _NUMBERS = json.dumps(list(range(_COUNT)))
 
 
-class Operator:
-    """The operator's view of shards."""
-
-    def __init__(self, composition: Composition) -> None:
-        headers = {"Authorization": f"Bearer {composition.token}"}
-        self._http = httpx.Client(base_url=composition.url, headers=headers, timeout=30, verify=False)
-
-    def databases(self) -> dict[str, int]:
-        """How many lie at each shard."""
-        answer = self._http.get("/v1/operator/sqlite/shards")
-        assert answer.is_success, answer.text
-        return {shard["name"]: shard["databases"] for shard in answer.json()["shards"]}
-
-    def move(self, database_id: str, shard: str) -> httpx.Response:
-        """Note a move."""
-        return self._http.post(f"/v1/operator/sqlite/databases/{database_id}/move", json={"shard": shard})
-
-    async def moved(self, database_id: str, shard: str) -> None:
-        """Move a database, and wait until it lies there."""
-        before = self.databases()[shard]
-        noted = self.move(database_id, shard)
-        assert noted.is_success, noted.text
-        deadline = time.monotonic() + _MOVED_WITHIN_S
-        while self.databases()[shard] == before:
-            assert time.monotonic() < deadline, "not moved"
-            await asyncio.sleep(_POLL_S)
-
-    def close(self) -> None:
-        self._http.close()
-
-
 @pytest.fixture
 def operator(composition: Composition) -> Iterator[Operator]:
-    made = Operator(composition)
+    made = Operator(composition.url, composition.token)
     yield made
     made.close()
 
@@ -86,7 +55,7 @@ async def test_a_database_moves_to_and_fro_under_load_and_no_request_fails(
     database_id, ended = _id(tenant), asyncio.Event()
     load, writers = Load(tenant.url, tenant.token, rng), RowWriters([database], rng, rows_max=60)
     traffic = asyncio.create_task(load.run(writers, connections=16, enough=ended.is_set))
-    here = _shard_of(operator, database_id, composition)
+    here = operator.shard_of(database_id)
     for _ in range(_MOVES):
         here = next(shard for shard in composition.shards if shard != here)
         await operator.moved(database_id, here)
@@ -125,7 +94,7 @@ async def test_a_kill_at_any_step_of_a_move_leaves_the_database_at_exactly_one_s
         database.query("INSERT INTO t SELECT 'before', value, randomblob(2000) FROM json_each(?)", [_NUMBERS])
     database_id, ended = _id(tenant), asyncio.Event()
     load, writers = Load(tenant.url, tenant.token, rng), RowWriters([database], rng, rows_max=60)
-    here = _shard_of(operator, database_id, composition)
+    here = operator.shard_of(database_id)
     there = next(shard for shard in composition.shards if shard != here)
     traffic = asyncio.create_task(load.run(writers, connections=4, enough=ended.is_set))
     assert operator.move(database_id, there).is_success
@@ -161,7 +130,7 @@ async def test_killing_a_shard_during_a_move_leaves_the_database_at_exactly_one(
     database_id, ended = _id(tenant), asyncio.Event()
     load, writers = Load(tenant.url, tenant.token, rng), RowWriters([database], rng, rows_max=60)
     traffic = asyncio.create_task(load.run(writers, connections=8, enough=ended.is_set))
-    here = _shard_of(operator, database_id, composition)
+    here = operator.shard_of(database_id)
     there = next(shard for shard in composition.shards if shard != here)
     assert operator.move(database_id, there).is_success
     await asyncio.sleep(rng.random() * 1.5)
@@ -186,15 +155,6 @@ def test_what_is_no_database_or_no_shard_does_not_move(operator: Operator, tenan
     assert operator.move(_id(tenant), "nowhere").json()["code"] == "shard_not_found"
     assert operator.move("sqlite_" + "0" * 20, "sqlite").json()["code"] == "sqlite_database_not_found"
     database.close()
-
-
-def _shard_of(operator: Operator, database_id: str, composition: Composition) -> str:
-    """Where the database lies: a move to its own shard says from where."""
-    answer = operator.move(database_id, composition.shards[0]).json()["move"]
-    if answer["from"] != answer["to"]:
-        # Called off again.
-        operator.move(database_id, answer["from"])
-    return str(answer["from"])
 
 
 def _check_at_one(composition: Composition, database_id: str) -> None:
