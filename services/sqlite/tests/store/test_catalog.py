@@ -23,6 +23,24 @@ async def test_a_folder_that_takes_a_lost_ones_place_is_the_same_store_with_high
     await rebuilt.close()
 
 
+async def test_a_folder_that_only_waited_for_its_shard_may_take_a_lost_ones_place(tmp_path: Path) -> None:
+    waited = await SqliteCatalog.open(tmp_path)
+    assert waited.store_id != "0123"
+    await waited.close()
+    rebuilt = await SqliteCatalog.open(tmp_path, lost_store_id="0123")
+    assert rebuilt.store_id == "0123" and rebuilt.unfinished
+    await rebuilt.close()
+
+
+async def test_a_folder_that_served_takes_no_lost_ones_place(tmp_path: Path) -> None:
+    served = await SqliteCatalog.open(tmp_path)
+    await _epoch(served)
+    await served.close()
+    kept = await SqliteCatalog.open(tmp_path, lost_store_id="0123")
+    assert kept.store_id == served.store_id and not kept.unfinished
+    await kept.close()
+
+
 async def test_a_folder_is_unfinished_until_everything_is_back(tmp_path: Path) -> None:
     for _ in range(2):
         catalog = await SqliteCatalog.open(tmp_path, lost_store_id="0123")

@@ -61,7 +61,7 @@ class SqliteCatalog:
 
     @classmethod
     async def open(cls, data_dir: Path, *, lost_store_id: str = "") -> Self:
-        """Open or create it; one that is new takes the place of a lost folder, whose id is given, and is not whole yet.
+        """Open or create it; one that never served takes the place of a lost folder of this id, and is not whole yet.
 
         Raises what SqliteFile.open raises.
         """
@@ -70,7 +70,9 @@ class SqliteCatalog:
         identity = {"store_id": lost_store_id or secrets.token_hex(16), "cursor_key": secrets.token_bytes(32)}
 
         def work(connection: apsw.Connection) -> tuple[str, bytes]:
-            if lost_store_id and connection.execute("SELECT count(*) FROM meta").get == 0:
+            # A folder without an epoch never served, though a process may have waited on it for its shard.
+            if lost_store_id and connection.execute("SELECT count(*) FROM epoch").get == 0:
+                connection.execute("DELETE FROM meta")
                 connection.execute("INSERT INTO meta VALUES (?, 1)", (_UNFINISHED,))
                 # Epochs of the folder before are beyond recall; ours are to be higher than all of them.
                 connection.execute("INSERT INTO epoch (number, live) VALUES (?, 0)", (int(time.time()),))
