@@ -16,8 +16,11 @@ fn amalgamation() -> PathBuf {
     let output = Command::new(env::var("CARGO").unwrap())
         .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
         .arg(manifest)
+        // Crates that only other platforms need were not fetched.
+        .args(["--filter-platform", &env::var("TARGET").unwrap()])
         .output()
         .expect("cargo metadata");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("cargo metadata speaks UTF-8");
     let folders: Vec<&str> = text
         .split("\"manifest_path\":\"")
