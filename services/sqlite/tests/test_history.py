@@ -226,6 +226,19 @@ async def test_a_transaction_of_many_segments_is_there_whole_or_not_at_all(story
     assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == after
 
 
+async def test_a_moment_before_a_large_transaction_that_was_shipped_with_it_has_none_of_it(
+    story: Story, tmp_path: Path
+) -> None:
+    await story.node.shipping.close()
+    before = await story.tick()
+    between = story.clock.wall_ms()
+    story.clock.advance(1_000)
+    # It touches the page of the clock row, too, and lies in several segments.
+    after = await story.tick("insert into filler select randomblob(100000) from json_each('[" + "1," * 99 + "1]')")
+    assert await asyncio.to_thread(story.at, between, tmp_path / "then") == before
+    assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == after
+
+
 async def test_the_wal_is_copied_back_only_when_all_of_it_is_shipped(tmp_path: Path, engine: Engine) -> None:
     archive = AwayArchive(tmp_path / "archive")
     async with told(tmp_path, engine, StoryClock(), archive) as story:

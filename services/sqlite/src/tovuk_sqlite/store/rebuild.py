@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tovuk_sqlite.store import copies, segments
 from tovuk_sqlite.store.archive import Archive, ObjectMissing
-from tovuk_sqlite.store.segments import BaseName, Damaged, Group, SegmentName
+from tovuk_sqlite.store.segments import BaseName, Damaged, Group, SegmentName, Slice
 
 #: Segments that are fetched ahead.
 _AHEAD = 8
@@ -44,7 +44,11 @@ def rebuild(archive: Archive, database_id: str, generation: int, at_ms: int, las
     ]
     with path.open("r+b") as file:
         for raw, (_, name) in zip(_fetched(archive, names), needed, strict=True):
-            _apply(file.fileno(), raw, (database_id, generation, name.seq), at_ms)
+            header, images = segments.decode(raw)
+            if (header.database_id, header.generation, header.seq) != (database_id, generation, name.seq):
+                raise Damaged("a segment lies in another's place")
+            slices = header.slices if name is not needed[-1][1] else _until(header.slices, at_ms)
+            _apply(file.fileno(), header.page_bytes, slices, images)
         os.fsync(file.fileno())
 
 
@@ -87,17 +91,17 @@ def _fetched(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
                 raise Damaged("a segment is missing") from error
 
 
-def _apply(fd: int, raw: bytes, expected: tuple[str, int, int], at_ms: int) -> None:
-    header, images = segments.decode(raw)
-    if (header.database_id, header.generation, header.seq) != expected:
-        raise Damaged("a segment lies in another's place")
-    size, at = header.page_bytes, 0
+def _until(slices: tuple[Slice, ...], at_ms: int) -> tuple[Slice, ...]:
+    """The slices up to the last commit until the moment; what follows may be the beginning of a later commit."""
+    return slices[: max((n for n, piece in enumerate(slices, 1) if 0 < piece.at_ms <= at_ms), default=0)]
+
+
+def _apply(fd: int, page_bytes: int, slices: tuple[Slice, ...], images: bytes) -> None:
+    at = 0
     view = memoryview(images)
-    for piece in header.slices:
-        if piece.at_ms > at_ms:
-            return
+    for piece in slices:
         for page in piece.pages:
-            os.pwrite(fd, view[at : at + size], (page - 1) * size)
-            at += size
+            os.pwrite(fd, view[at : at + page_bytes], (page - 1) * page_bytes)
+            at += page_bytes
         if piece.pages_after:
-            os.ftruncate(fd, piece.pages_after * size)
+            os.ftruncate(fd, piece.pages_after * page_bytes)
