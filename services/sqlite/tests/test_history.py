@@ -16,6 +16,7 @@ from tovuk_kit.clock import FakeClock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.history import Chain
+from tovuk_sqlite.limits import COMPACT_AFTER_MS
 from tovuk_sqlite.store.backups import Status
 from tovuk_sqlite.store.base import Engine, Writer
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
@@ -87,6 +88,25 @@ class AwayArchive(DirectoryArchive):
         if self.away:
             raise StoreUnavailable(retry_after_ms=1_000)
         super().put(name, content)
+
+
+class DyingArchive(DirectoryArchive):
+    """An archive whose user dies before one of its changes."""
+
+    changes_left = -1
+
+    def put(self, name: str, content: bytes) -> None:
+        self._live()
+        super().put(name, content)
+
+    def remove(self, name: str) -> None:
+        self._live()
+        super().remove(name)
+
+    def _live(self) -> None:
+        if self.changes_left == 0:
+            raise KeyboardInterrupt
+        self.changes_left -= 1
 
 
 class StoryClock(FakeClock):
@@ -375,11 +395,93 @@ async def test_a_long_history_gets_new_bases_and_old_ones_expire(
         for now, answered in story.told:
             assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
         await story.node.catalog.note_plan("account", "free")
-        await story.node.backups.expire_history()
+        await story.node.backups.tend_history()
         with pytest.raises(NoHistory):
             await asyncio.to_thread(story.at, story.told[0][1], tmp_path / "then")
         for now, answered in story.told[-7:]:
             assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
+
+
+@pytest.fixture
+async def long_story(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Story]:
+    """Several groups of segments, all but the last of them complete, and nothing that ships on its own."""
+    monkeypatch.setattr("tovuk_sqlite.history.SEGMENTS_ENTRIES_MAX", 5)
+    async with told(tmp_path, engine, StoryClock(), DyingArchive(tmp_path / "archive")) as story:
+        for _ in range(14):
+            await story.tick("insert into filler values (randomblob(5000))")
+            story.clock.advance(100)
+            await story.shipped()
+        await story.node.shipping.close()
+        story.clock.advance(2 * COMPACT_AFTER_MS)
+        yield story
+
+
+def _segments(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "archive").glob("*/history/*/*/*") if not path.name.startswith("base")]
+
+
+async def test_segments_of_complete_groups_are_compacted_and_every_moment_stays(
+    long_story: Story, tmp_path: Path
+) -> None:
+    story, before = long_story, _segments(tmp_path)
+    groups = {path.parent for path in before}
+    assert len(groups) >= 3
+    database_id = (await story.chain()).database_id
+    story.node.history.compact(database_id)
+    after = _segments(tmp_path)
+    last = max(groups)
+    assert sorted(path for path in after if path.parent == last) == sorted(
+        path for path in before if path.parent == last
+    )
+    assert len([path for path in after if path.parent != last]) == len(groups) - 1
+    for now, answered in story.told:
+        assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
+    story.node.history.compact(database_id)
+    assert _segments(tmp_path) == after
+
+
+async def test_a_process_that_dies_at_any_step_of_a_compaction_loses_no_moment(
+    long_story: Story, tmp_path: Path
+) -> None:
+    story, archive = long_story, long_story.node.archive
+    assert isinstance(archive, DyingArchive)
+    database_id, deaths = (await story.chain()).database_id, 0
+    for archive.changes_left in range(100):
+        try:
+            story.node.history.compact(database_id)
+        except KeyboardInterrupt:
+            deaths += 1
+        else:
+            break
+        for now, answered in story.told[:: len(story.told) // 4]:
+            assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
+    assert deaths > 3
+    groups = sorted({path.parent for path in _segments(tmp_path)})
+    assert all(len([*group.glob("0*")]) == 1 for group in groups[:-1])
+
+
+async def test_a_moment_can_be_rebuilt_while_its_segments_are_compacted(
+    long_story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story, archive = long_story, long_story.node.archive
+    database_id = (await story.chain()).database_id
+    get_file = archive.get_file
+
+    def compacted_first(name: str, path: Path) -> None:
+        story.node.history.compact(database_id)
+        get_file(name, path)
+
+    monkeypatch.setattr(archive, "get_file", compacted_first)
+    now, answered = story.told[3]
+    assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
+
+
+async def test_damaged_segments_are_not_compacted(long_story: Story, tmp_path: Path) -> None:
+    story, before = long_story, _segments(tmp_path)
+    damaged = sorted(before)[1]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    story.node.history.compact((await story.chain()).database_id)
+    assert {path for path in before if path.parent == damaged.parent} <= set(_segments(tmp_path))
 
 
 async def test_a_database_is_put_back_to_a_moment_of_any_of_its_generations(story: Story) -> None:

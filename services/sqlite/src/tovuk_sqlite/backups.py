@@ -216,8 +216,8 @@ class Backups:
         await self._remove(expired)
         await self._rows.forget(expired, now_ms)
 
-    async def expire_history(self) -> None:
-        """Remove what no moment needs that can still be asked for."""
+    async def tend_history(self) -> None:
+        """Remove what no moment needs that can still be asked for, and compact the rest."""
         for database in self._catalog.all():
             days = BACKUP_DAYS.get(self._catalog.plan(database.account_id), max(BACKUP_DAYS.values()))
             ended = {
@@ -227,6 +227,7 @@ class Backups:
             }
             until_ms = self._clock.wall_ms() - days * _DAY_MS
             await asyncio.to_thread(self._history.expire, database.id, ended, until_ms)
+            await asyncio.to_thread(self._history.compact, database.id)
 
     async def forget(self, database: Database) -> bool:
         """Remove everything of a dropped database; whether nothing is left."""

@@ -21,6 +21,7 @@ from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_kit.files import sync_folder
 from tovuk_sqlite.limits import (
+    COMPACT_AFTER_MS,
     HISTORY_SLICE_MS,
     HISTORY_WAL_BYTES_MAX,
     QUERY_SECONDS_MAX,
@@ -28,7 +29,7 @@ from tovuk_sqlite.limits import (
     SEGMENTS_BYTES_MIN,
     SEGMENTS_ENTRIES_MAX,
 )
-from tovuk_sqlite.store import copies, generation, rebuild, segments, wal
+from tovuk_sqlite.store import compaction, copies, generation, rebuild, segments, wal
 from tovuk_sqlite.store.archive import Archive, ObjectMissing
 from tovuk_sqlite.store.base import Engine, Writer
 from tovuk_sqlite.store.segments import BaseName, SegmentHeader, SegmentName, Slice
@@ -243,6 +244,19 @@ class History:
                 if group.number < kept:
                     self._archive.remove_folder(segments.folder(database_id, number, group.number))
 
+    def compact(self, database_id: str) -> None:
+        """Put the segments together that nobody ships after any more: thousands of objects become a few."""
+        until_ms = self._clock.wall_ms() - COMPACT_AFTER_MS
+        names = self._archive.names(segments.folder(database_id))
+        for name in names:
+            try:
+                with _faults():
+                    compaction.compact(
+                        self._archive, (database_id, int(name)), until_ms, self._fencing, ended=name != names[-1]
+                    )
+            except segments.Damaged:
+                _log.exception("the history of %s is damaged", database_id)
+
     # Inside, with the chain's lock but for _note.
 
     def _shipped_all(self, chain: Chain) -> bool:
@@ -368,7 +382,7 @@ class History:
         )
         times = [piece.at_ms for piece in slices if piece.at_ms] or [0]
         chain.floor_ms = max(chain.floor_ms, times[-1])
-        name = segments.segment_name(SegmentName(chain.seq, fence, times[0], times[-1]))
+        name = segments.segment_name(SegmentName(chain.seq, chain.seq, fence, times[0], times[-1]))
         place = segments.folder(chain.database_id, chain.generation, chain.group)
         self._archive.put(f"{place}/{name}", segments.encode(header, images))
         chain.position = position
@@ -459,10 +473,11 @@ class History:
             chain.base_wanted = not group.bases
             place = segments.folder(chain.database_id, chain.generation, group.number)
             last = group.segments[-1]
-            chain.seq = last.seq + 1
+            chain.seq = last.last_seq + 1
             chain.floor_ms = max(name.last_ms for found in groups for name in found.segments)
             try:
-                return segments.decode(self._archive.get(f"{place}/{segments.segment_name(last)}"))[0]
+                *_, found = segments.decode(self._archive.get(f"{place}/{segments.segment_name(last)}"))
+                return found.header
             except segments.Damaged:
                 _log.error("the last segment of the history of %s is damaged", chain.database_id)
         return None

@@ -37,6 +37,10 @@ SEGMENT_ENTRIES_MAX: Final = 1_024
 #: Segments, and bytes of their pages, after which there is a new base; more bytes where the file is larger.
 SEGMENTS_ENTRIES_MAX: Final = 4_096
 SEGMENTS_BYTES_MIN: Final = 16 * _MIB_BYTES
+#: How long after a group's last commit its segments are compacted: long after every owner before has ended.
+COMPACT_AFTER_MS: Final = 3_600_000
+#: Bytes of an object that several segments were put into.
+COMPACTED_BYTES_MAX: Final = 16 * _MIB_BYTES
 #: How large a WAL may grow while the archive is away; then it is copied back, and the history has a gap.
 HISTORY_WAL_BYTES_MAX: Final = 64 * _MIB_BYTES
 #: Histories that are shipped at once, and bases that are copied at once.

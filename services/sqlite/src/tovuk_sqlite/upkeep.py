@@ -47,7 +47,7 @@ class Upkeep:
             (self._databases.pages.expire, PAGES_S),
             (self._files.checkpoint, CHECKPOINT_S),
             (self._backups.expire, EXPIRY_S),
-            (self._backups.expire_history, HISTORY_S),
+            (self._backups.tend_history, HISTORY_S),
             (self._moves.settle_all, MOVES_S),
             (self._moves.depart, MOVES_S),
         ):

@@ -1,13 +1,15 @@
 """A database as it was at a moment: a base of its history, and what commits changed after it, put on it in order."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
+
 from tovuk_sqlite.store import copies, segments
 from tovuk_sqlite.store.archive import Archive, ObjectMissing
-from tovuk_sqlite.store.segments import BaseName, Damaged, Group, SegmentName, Slice
+from tovuk_sqlite.store.segments import BaseName, Damaged, Group, Segment, SegmentName
 
 #: Segments that are fetched ahead.
 _AHEAD = 8
@@ -30,25 +32,35 @@ def rebuild(archive: Archive, database_id: str, generation: int, at_ms: int, las
     where something is missing or is not what was put there.
     """
     kept = groups(archive, database_id, generation)
+    while True:
+        try:
+            _rebuild(archive, (database_id, generation), kept, at_ms, last_seq, path)
+            return
+        except ObjectMissing as error:
+            # Segments may have been joined meanwhile.
+            listed, kept = kept, groups(archive, database_id, generation)
+            if kept == listed:
+                raise Damaged("an object is missing") from error
+            path.unlink(missing_ok=True)
+
+
+def _rebuild(
+    archive: Archive, whose: tuple[str, int], kept: Sequence[Group], at_ms: int, last_seq: int, path: Path
+) -> None:
     begun, base = _base(kept, at_ms)
     needed = _needed(kept, begun, at_ms, last_seq)
-    place = f"{segments.folder(database_id, generation, begun)}/{segments.base_name(base)}"
-    try:
-        archive.get_file(place, path)
-    except ObjectMissing as error:
-        raise Damaged("a base is missing") from error
+    archive.get_file(f"{segments.folder(*whose, begun)}/{segments.base_name(base)}", path)
     if path.stat().st_size != base.size_bytes or copies.sha256(path) != base.sha256:
         raise Damaged("a base does not fit its checksum")
-    names = [
-        f"{segments.folder(database_id, generation, number)}/{segments.segment_name(name)}" for number, name in needed
-    ]
+    names = [f"{segments.folder(*whose, number)}/{segments.segment_name(name)}" for number, name in needed]
     with path.open("r+b") as file:
         for raw, (_, name) in zip(_fetched(archive, names), needed, strict=True):
-            header, images = segments.decode(raw)
-            if (header.database_id, header.generation, header.seq) != (database_id, generation, name.seq):
+            found = list(segments.decode(raw))
+            if [(*whose, seq) for seq in range(name.seq, name.last_seq + 1)] != [
+                (one.header.database_id, one.header.generation, one.header.seq) for one in found
+            ]:
                 raise Damaged("a segment lies in another's place")
-            slices = header.slices if name is not needed[-1][1] else _until(header.slices, at_ms)
-            _apply(file.fileno(), header.page_bytes, slices, images)
+            _apply(file.fileno(), found if name is not needed[-1][1] else _until(found, at_ms))
         os.fsync(file.fileno())
 
 
@@ -61,47 +73,59 @@ def _base(kept: Sequence[Group], at_ms: int) -> tuple[int, BaseName]:
 
 def _needed(kept: Sequence[Group], begun: int, at_ms: int, last_seq: int) -> list[tuple[int, SegmentName]]:
     """The segments from a group's first to the last that has a commit until the moment."""
-    every = _owners([(group.number, name) for group in kept for name in group.segments if name.seq >= begun])
+    every = [(number, name) for number, name in owned(kept) if name.seq >= begun]
     last = max((at for at, (_, name) in enumerate(every) if 0 < name.first_ms <= at_ms), default=0)
-    if not every or every[-1][1].seq < last_seq:
+    if not every or every[-1][1].last_seq < last_seq:
         raise Damaged(f"segment {last_seq} is missing")
     # A later commit in it, or the one after it, shows that no other came between.
     shown = last + 1 if every[last][1].last_ms > at_ms else last + 2
-    for at, (_, name) in enumerate(every[:shown]):
-        if name.seq != begun + at:
-            raise Damaged(f"segment {begun + at} is missing")
+    seq = begun
+    for _, name in every[:shown]:
+        if name.seq != seq:
+            raise Damaged(f"segment {seq} is missing")
+        seq = name.last_seq + 1
     return every[: last + 1]
 
 
-def _owners(found: list[tuple[int, SegmentName]]) -> list[tuple[int, SegmentName]]:
-    """In order, without what an owner shipped after another one had taken over."""
-    kept: list[tuple[int, SegmentName]] = []
-    for group, name in sorted(found, key=lambda one: (one[1].seq, -one[1].fence)):
-        if not kept or (name.seq > kept[-1][1].seq and name.fence >= kept[-1][1].fence):
-            kept.append((group, name))
-    return kept
+def owned(kept: Sequence[Group]) -> list[tuple[int, SegmentName]]:
+    """The groups' numbers and segments in order, without what was joined, and what an owner shipped after another
+    one had taken over."""
+    found = [(group.number, name) for group in kept for name in group.segments]
+    chosen: list[tuple[int, SegmentName]] = []
+    for number, name in sorted(found, key=lambda one: (one[1].seq, -one[1].fence, -one[1].last_seq)):
+        if not chosen or (name.seq > chosen[-1][1].last_seq and name.fence >= chosen[-1][1].fence):
+            chosen.append((number, name))
+    return chosen
 
 
 def _fetched(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix="history") as pool:
         for start in range(0, len(names), _AHEAD):
-            try:
-                yield from pool.map(archive.get, names[start : start + _AHEAD])
-            except ObjectMissing as error:
-                raise Damaged("a segment is missing") from error
+            yield from pool.map(archive.get, names[start : start + _AHEAD])
 
 
-def _until(slices: tuple[Slice, ...], at_ms: int) -> tuple[Slice, ...]:
-    """The slices up to the last commit until the moment; what follows may be the beginning of a later commit."""
-    return slices[: max((n for n, piece in enumerate(slices, 1) if 0 < piece.at_ms <= at_ms), default=0)]
+def _until(found: Sequence[Segment], at_ms: int) -> list[Segment]:
+    """The segments up to the last commit until the moment; what follows may be the beginning of a later commit."""
+    ends = [
+        (at, count)
+        for at, one in enumerate(found)
+        for count, piece in enumerate(one.header.slices, 1)
+        if 0 < piece.at_ms <= at_ms
+    ]
+    if not ends:
+        return []
+    at, count = ends[-1]
+    header = msgspec.structs.replace(found[at].header, slices=found[at].header.slices[:count])
+    return [*found[:at], found[at]._replace(header=header)]
 
 
-def _apply(fd: int, page_bytes: int, slices: tuple[Slice, ...], images: bytes) -> None:
-    at = 0
-    view = memoryview(images)
-    for piece in slices:
-        for page in piece.pages:
-            os.pwrite(fd, view[at : at + page_bytes], (page - 1) * page_bytes)
-            at += page_bytes
-        if piece.pages_after:
-            os.ftruncate(fd, piece.pages_after * page_bytes)
+def _apply(fd: int, found: Iterable[Segment]) -> None:
+    for one in found:
+        size, at = one.header.page_bytes, 0
+        images = one.images()
+        for piece in one.header.slices:
+            for page in piece.pages:
+                os.pwrite(fd, images[at : at + size], (page - 1) * size)
+                at += size
+            if piece.pages_after:
+                os.ftruncate(fd, piece.pages_after * size)

@@ -3,11 +3,13 @@
 A segment holds slices: the pages as they were after some commit, and the time of that commit. Segments of a generation
 are numbered without gaps; a number that is missing was lost, or what it would hold was. They lie in groups. A group is
 named by the number of its first segment, and its base has everything of the segments before.
+
+An object holds one segment, or, once nothing is added to its group any more, many one after the other.
 """
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -55,29 +57,49 @@ class Damaged(Exception):
     """An object of the history is not what was put there."""
 
 
+class Segment(NamedTuple):
+    """A segment as it lies in its object."""
+
+    header: SegmentHeader
+    squeezed: bytes
+
+    def images(self) -> memoryview:
+        """The pages of all its slices, in order."""
+        return memoryview(zlib.decompress(self.squeezed))
+
+
 def encode(header: SegmentHeader, images: Sequence[bytes | memoryview]) -> bytes:
-    """A segment; `images` are the pages of all its slices, in order."""
+    """An object of one segment; `images` are the pages of all its slices, in order."""
     head = msgspec.json.encode(header)
     squeezer = zlib.compressobj(1)
-    pieces = [squeezer.compress(image) for image in images]
-    whole = b"".join((_MAGIC, len(head).to_bytes(_LENGTH_BYTES), head, *pieces, squeezer.flush()))
+    body = b"".join([*(squeezer.compress(image) for image in images), squeezer.flush()])
+    lengths = len(head).to_bytes(_LENGTH_BYTES) + len(body).to_bytes(_LENGTH_BYTES)
+    whole = b"".join((_MAGIC, lengths, head, body))
     return whole + hashlib.sha256(whole).digest()
 
 
-def decode(raw: bytes) -> tuple[SegmentHeader, bytes]:
-    """A segment's header and the images of its pages. Raises Damaged."""
-    whole, digest = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:]
-    if not whole.startswith(_MAGIC) or hashlib.sha256(whole).digest() != digest:
-        raise Damaged("a segment does not fit its checksum")
-    start = len(_MAGIC) + _LENGTH_BYTES
-    end = start + int.from_bytes(whole[len(_MAGIC) : start])
-    return _headers.decode(whole[start:end]), zlib.decompress(whole[end:])
+def decode(raw: bytes) -> Iterator[Segment]:
+    """The segments of an object, each when it was found whole. Raises Damaged."""
+    start = 0
+    while start < len(raw) or not raw:
+        head = start + len(_MAGIC) + 2 * _LENGTH_BYTES
+        body = head + int.from_bytes(raw[head - 2 * _LENGTH_BYTES : head - _LENGTH_BYTES])
+        end = body + int.from_bytes(raw[head - _LENGTH_BYTES : head])
+        digest = raw[end : end + _DIGEST_BYTES]
+        if not raw.startswith(_MAGIC, start) or hashlib.sha256(raw[start:end]).digest() != digest:
+            raise Damaged("a segment does not fit its checksum")
+        yield Segment(_headers.decode(raw[head:body]), raw[body:end])
+        start = end + _DIGEST_BYTES
 
 
 class SegmentName(NamedTuple):
-    """A segment as a listing shows it. The times are those of its first and last commit; 0 where it has none."""
+    """An object's segments as a listing shows them: numbers, owner, and times of the first and last commit.
+
+    The times are 0 where there is no commit.
+    """
 
     seq: int
+    last_seq: int
     fence: int
     first_ms: int
     last_ms: int
@@ -110,7 +132,7 @@ def folder(database_id: str, generation: int | None = None, group: int | None = 
 
 def segment_name(name: SegmentName) -> str:
     """Its last part."""
-    return f"{name.seq:012}-{name.fence:010}-{name.first_ms:013}-{name.last_ms:013}"
+    return f"{name.seq:012}-{name.last_seq:012}-{name.fence:010}-{name.first_ms:013}-{name.last_ms:013}"
 
 
 def base_name(name: BaseName) -> str:
