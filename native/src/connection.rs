@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::estimate::{self, Estimate};
 use crate::guard;
 use crate::params::Parameters;
-use crate::run::{Interrupt, Options, Outcome, Result as StatementResult, Session, Short};
+use crate::run::{Interrupt, Options, Outcome, Ran, Result as StatementResult, Session, Short};
 use crate::sqlite::{Handle, ffi};
 
 #[pyclass(frozen, module = "tovuk_sqlite_native")]
@@ -112,19 +112,18 @@ impl Connection {
     }
 }
 
-fn statements_of(statements: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Parameters)>> {
-    let mut taken = Vec::new();
+fn statements_of(statements: &Bound<'_, PyAny>) -> PyResult<Result<Vec<(String, Parameters)>, Failure>> {
+    let mut taken = Vec::with_capacity(statements.len().unwrap_or(0));
     for item in statements.try_iter()? {
         let pair = item?;
         let pair = pair.cast::<PyTuple>()?;
         let sql: String = pair.get_item(0)?.extract()?;
-        let parameters = Parameters::take(&pair.get_item(1)?).map_err(|failure| {
-            let failure = Failure { statement: taken.len(), ..failure };
-            failure.into_py(statements.py())
-        })?;
-        taken.push((sql, parameters));
+        match Parameters::take(&pair.get_item(1)?) {
+            Ok(parameters) => taken.push((sql, parameters)),
+            Err(failure) => return Ok(Err(Failure { statement: taken.len(), ..failure })),
+        }
     }
-    Ok(taken)
+    Ok(Ok(taken))
 }
 
 #[pymethods]
@@ -182,7 +181,7 @@ impl Connection {
         skip_rows: u64,
         pages_max: u32,
     ) -> PyResult<Vec<StatementResult>> {
-        let statements = statements_of(statements)?;
+        let statements = statements_of(statements)?.map_err(|failure| failure.into_py(py))?;
         let options = Options {
             trusted,
             limits: [rows_read_max.unwrap_or(u64::MAX), rows_written_max.unwrap_or(u64::MAX)],
@@ -215,8 +214,8 @@ impl Connection {
     ) -> PyResult<Vec<Py<PyAny>>> {
         let mut taken = Vec::new();
         for item in runs.try_iter()? {
-            let (sql, parameters, read, written): (String, Bound<'_, PyAny>, u64, u64) = item?.extract()?;
-            taken.push(Short { sql, parameters: Parameters::take(&parameters), limits: [read, written] });
+            let (statements, read, written): (Bound<'_, PyAny>, u64, u64) = item?.extract()?;
+            taken.push(Short { statements: statements_of(&statements)?, limits: [read, written] });
         }
         let (each, total) = (duration(each_ms)?, duration(total_ms)?);
         let options = Options {
@@ -244,7 +243,7 @@ impl Connection {
             .into_iter()
             .map(|ended| match ended {
                 None => Ok(py.None()),
-                Some(Ok(outcome)) => Py::new(py, outcome.into_result(py)).map(Py::into_any),
+                Some(Ok(outcomes)) => Py::new(py, Ran::new(py, &outcomes)?).map(Py::into_any),
                 Some(Err(failure)) => Ok(failure.into_py(py).into_value(py).into_any()),
             })
             .collect()

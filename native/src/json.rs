@@ -65,7 +65,8 @@ fn real(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-fn text(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+/// Appends a string. False: the bytes are not UTF-8.
+pub fn text(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     if std::str::from_utf8(bytes).is_err() {
         return false;
     }

@@ -14,7 +14,7 @@ mod sqlite;
 use pyo3::prelude::*;
 
 /// Rises whenever what the service calls changes: a service of another number does not use us.
-const INTERFACE: u32 = 2;
+const INTERFACE: u32 = 3;
 
 #[pymodule]
 fn tovuk_sqlite_native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -25,6 +25,7 @@ fn tovuk_sqlite_native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult
     module.add("SqliteError", py.get_type::<error::SqliteError>())?;
     module.add_class::<run::Interrupt>()?;
     module.add_class::<run::Result>()?;
+    module.add_class::<run::Ran>()?;
     module.add_class::<estimate::PlanStep>()?;
     module.add_class::<estimate::Estimate>()?;
     module.add_class::<connection::Connection>()?;

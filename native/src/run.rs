@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
+use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -49,7 +51,9 @@ impl Interrupt {
 #[derive(Default)]
 pub struct Outcome {
     columns: Vec<String>,
-    rows: Vec<u8>,
+    content: Vec<u8>,
+    /// Where the rows stand in the content.
+    rows: Range<usize>,
     row_count: usize,
     complete: bool,
     rows_read: u64,
@@ -63,28 +67,116 @@ pub struct Outcome {
     readonly: bool,
 }
 
-#[pyclass(frozen, name = "Result", module = "tovuk_sqlite_native", get_all)]
+#[pyclass(frozen, name = "Result", module = "tovuk_sqlite_native")]
 pub struct Result {
+    #[pyo3(get)]
     columns: Vec<String>,
-    rows: Py<PyBytes>,
+    #[pyo3(get)]
+    content: Py<PyBytes>,
+    rows_place: Range<usize>,
+    #[pyo3(get)]
     row_count: usize,
+    #[pyo3(get)]
     complete: bool,
+    #[pyo3(get)]
+    rows_read: u64,
+    #[pyo3(get)]
+    rows_written: u64,
+    #[pyo3(get)]
+    vm_steps: u64,
+    #[pyo3(get)]
+    fullscan_steps: u64,
+    #[pyo3(get)]
+    sort_count: u64,
+    #[pyo3(get)]
+    autoindex_rows: u64,
+    #[pyo3(get)]
+    changes: i64,
+    #[pyo3(get)]
+    last_insert_rowid: i64,
+    #[pyo3(get)]
+    readonly: bool,
+}
+
+#[pymethods]
+impl Result {
+    #[getter]
+    fn rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.content.as_bytes(py)[self.rows_place.clone()])
+    }
+}
+
+/// What the statements of one run of `run_many` did, together.
+#[pyclass(frozen, module = "tovuk_sqlite_native", get_all)]
+pub struct Ran {
+    content: Py<PyBytes>,
+    row_count: usize,
     rows_read: u64,
     rows_written: u64,
     vm_steps: u64,
-    fullscan_steps: u64,
-    sort_count: u64,
-    autoindex_rows: u64,
+    fullscan_steps: Vec<u64>,
     changes: i64,
-    last_insert_rowid: i64,
-    readonly: bool,
+}
+
+impl Ran {
+    pub fn new(py: Python<'_>, outcomes: &[Outcome]) -> PyResult<Ran> {
+        let bytes: usize = outcomes.iter().map(|outcome| outcome.content.len() + 1).sum();
+        let content = PyBytes::new_with(py, bytes.saturating_sub(1), |mut content: &mut [u8]| {
+            for (index, outcome) in outcomes.iter().enumerate() {
+                if index > 0 {
+                    content.write_all(b",")?;
+                }
+                content.write_all(&outcome.content)?;
+            }
+            Ok(())
+        })?;
+        Ok(Ran {
+            content: content.unbind(),
+            row_count: outcomes.last().map_or(0, |outcome| outcome.row_count),
+            rows_read: outcomes.iter().map(|outcome| outcome.rows_read).sum(),
+            rows_written: outcomes.iter().map(|outcome| outcome.rows_written).sum(),
+            vm_steps: outcomes.iter().map(|outcome| outcome.vm_steps).sum(),
+            fullscan_steps: outcomes.iter().map(|outcome| outcome.fullscan_steps).collect(),
+            changes: outcomes.iter().map(|outcome| outcome.changes).sum(),
+        })
+    }
 }
 
 impl Outcome {
+    /// The first half of the content; the rows follow.
+    fn begin(&mut self, statement: &Statement) {
+        self.columns = statement.column_names();
+        self.content.extend_from_slice(b"{\"columns\":[");
+        for (index, name) in self.columns.iter().enumerate() {
+            if index > 0 {
+                self.content.push(b',');
+            }
+            json::text(&mut self.content, name.as_bytes());
+        }
+        self.content.extend_from_slice(b"],\"rows\":[");
+        self.rows.start = self.content.len() - 1;
+    }
+
+    /// Bytes of the rows so far.
+    fn rows_bytes(&self) -> usize {
+        self.content.len() - self.rows.start
+    }
+
+    /// The second half of the content, when every figure is known.
+    fn end(&mut self) {
+        let row_id = if self.changes == 0 { 0 } else { self.last_insert_rowid };
+        let _ = write!(
+            self.content,
+            ",\"rowCount\":{},\"rowsRead\":{},\"rowsWritten\":{},\"vmSteps\":{},\"fullscanSteps\":{},\"changes\":{},\"lastInsertRowid\":{row_id}}}",
+            self.row_count, self.rows_read, self.rows_written, self.vm_steps, self.fullscan_steps, self.changes,
+        );
+    }
+
     pub fn into_result(self, py: Python<'_>) -> Result {
         Result {
             columns: self.columns,
-            rows: PyBytes::new(py, &self.rows).unbind(),
+            content: PyBytes::new(py, &self.content).unbind(),
+            rows_place: self.rows,
             row_count: self.row_count,
             complete: self.complete,
             rows_read: self.rows_read,
@@ -100,15 +192,14 @@ impl Outcome {
     }
 }
 
-/// One statement of `run_many`.
+/// One run of `run_many`.
 pub struct Short {
-    pub sql: String,
-    pub parameters: std::result::Result<Parameters, Failure>,
+    pub statements: std::result::Result<Vec<(String, Parameters)>, Failure>,
     pub limits: [u64; 2],
 }
 
 /// How a run of `run_many` ended; None: not begun.
-pub type Ended = Option<std::result::Result<Outcome, Failure>>;
+pub type Ended = Option<std::result::Result<Vec<Outcome>, Failure>>;
 
 /// How a run is bounded.
 pub struct Options {
@@ -385,8 +476,8 @@ impl Session {
         outcome
     }
 
-    /// Independent runs of one statement each, all within the open transaction, each in a savepoint; or within one snapshot, on a connection that only
-    /// reads. None: not begun, since the earlier ones took `total`.
+    /// Independent runs, each all of its statements or none: within the open transaction, each in a savepoint; or within one snapshot, on a connection
+    /// that only reads. None: not begun, since the earlier ones took `total`.
     pub fn run_many(&mut self, runs: Vec<Short>, mut options: Options, each: Duration, total: Duration) -> std::result::Result<Vec<Ended>, Failure> {
         if self.suspended.is_some() {
             return Err(Failure::plain("busy", "a statement of this connection is suspended"));
@@ -410,11 +501,8 @@ impl Session {
             }
             options.limits = run.limits;
             options.deadline = Some(now + each);
-            let Short { sql, parameters, .. } = run;
-            let outcome = parameters.and_then(|parameters| {
-                self.run_bounded(&mut options, nested, |session, options| {
-                    session.run_one(sql, parameters, options, 0).map_err(|failure| session.explained(failure))
-                })
+            let outcome = run.statements.and_then(|statements| {
+                self.run_bounded(&mut options, nested, |session, options| session.run_all(statements, options))
             });
             let outcome = match outcome {
                 Ok(outcome) if nested => self.keep(true, false).map(|()| outcome),
@@ -495,7 +583,7 @@ impl Session {
                 let failure = self.explained(failure);
                 Failure { statement: index, ..failure }
             })?;
-            bytes += outcome.rows.len();
+            bytes += outcome.content.len();
             outcomes.push(outcome);
         }
         Ok(outcomes)
@@ -526,6 +614,7 @@ impl Session {
             }
             outcome.last_insert_rowid = ffi::sqlite3_last_insert_rowid(self.handle.raw);
         }
+        outcome.end();
         if options.resumable && !outcome.complete && statement.readonly() && self.handle.autocommit() {
             self.suspended = Some(Suspended { statement, _parameters: parameters, trusted: options.trusted });
         } else {
@@ -555,48 +644,53 @@ impl Session {
         let (rows_max, bytes_max) = (options.page_rows_max, options.page_bytes_max.saturating_sub(bytes));
         let mut skip = if statement.readonly() { options.skip_rows } else { 0 };
         let used = self.handle.counters().used;
-        let mut out = Outcome { readonly: statement.readonly(), rows: vec![b'['], ..Outcome::default() };
+        let mut out = Outcome { readonly: statement.readonly(), ..Outcome::default() };
+        let mut begun = false;
         loop {
             if !pending {
                 match unsafe { ffi::sqlite3_step(raw) } {
                     ffi::SQLITE_ROW => {}
-                    ffi::SQLITE_DONE => {
-                        out.complete = true;
-                        break;
-                    }
+                    ffi::SQLITE_DONE => out.complete = true,
                     code => return Err(Failure::running(&self.handle, code)),
                 }
             }
             pending = false;
             // The first step prepares anew what was prepared before the schema changed: then there may be other columns.
+            if !begun {
+                begun = true;
+                out.begin(statement);
+            }
+            if out.complete {
+                break;
+            }
             let columns = unsafe { ffi::sqlite3_data_count(raw) };
             if skip > 0 {
                 skip -= 1;
                 continue;
             }
-            let before = out.rows.len();
+            let before = out.content.len();
             let mut full = out.row_count >= rows_max;
             if out.row_count > 0 {
-                out.rows.push(b',');
+                out.content.push(b',');
             }
-            let begin = out.rows.len();
-            out.rows.push(b'[');
+            let begin = out.content.len();
+            out.content.push(b'[');
             for column in 0..if full { 0 } else { columns } {
                 if column > 0 {
-                    out.rows.push(b',');
+                    out.content.push(b',');
                 }
-                if !json::value(&mut out.rows, statement, column) {
+                if !json::value(&mut out.content, statement, column) {
                     return Err(Failure::plain("text", "a text is not UTF-8"));
                 }
-                if out.rows.len() - begin > bytes_max.max(1 << 20).saturating_mul(2) {
+                if out.content.len() - begin > bytes_max.max(1 << 20).saturating_mul(2) {
                     return Err(Failure::plain("page", "a row is larger than a page"));
                 }
             }
-            out.rows.push(b']');
+            out.content.push(b']');
             // Where there is a next page, each has a row at least.
-            full |= out.rows.len() >= bytes_max && (out.row_count > 0 || options.whole);
+            full |= out.rows_bytes() >= bytes_max && (out.row_count > 0 || options.whole);
             if full {
-                out.rows.truncate(before);
+                out.content.truncate(before);
                 if out.readonly && !options.whole {
                     break;
                 }
@@ -604,8 +698,8 @@ impl Session {
             }
             out.row_count += 1;
         }
-        out.rows.push(b']');
-        out.columns = statement.column_names();
+        out.content.push(b']');
+        out.rows.end = out.content.len();
         let counters = self.handle.counters();
         out.rows_read = counters.used[READ] - used[READ];
         out.rows_written = counters.used[WRITTEN] - used[WRITTEN];
@@ -619,7 +713,10 @@ impl Session {
         options.trusted = suspended.trusted;
         self.enter(&mut options);
         let bounds = Bounds::set(self.memory_bytes_max, self.temp_bytes_max);
-        let page = self.page(&suspended.statement, &options, 0, true);
+        let page = self.page(&suspended.statement, &options, 0, true).map(|mut page| {
+            page.end();
+            page
+        });
         drop(bounds);
         let page = page.map_err(|failure| self.explained(failure));
         self.trust();

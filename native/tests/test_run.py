@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tovuk_sqlite_native import Connection, Interrupt, SqliteError
+from tovuk_sqlite_native import Connection, Interrupt, Ran, SqliteError
 
 ENDLESS = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
 MANY = (
@@ -374,3 +374,47 @@ def test_a_closed_connection_says_so(tenant: Connection) -> None:
     tenant.close()
     with pytest.raises(ValueError, match="closed"):
         tenant.run([("select 1", ())])
+
+
+def test_short_runs_are_each_all_or_nothing_and_told_as_one(filled: Connection) -> None:
+    insert = "insert into t values (?, ?)"
+    filled.begin()
+    done, taken, odd, none = filled.run_many(
+        [
+            ([(insert, (101, "x")), ('select count(*) as n, \'é\' as "a""b" from t', ())], 1_000, 10),
+            ([(insert, (102, "y")), (insert, (101, "z"))], 1_000, 10),
+            ([(insert, (102, "y")), ("select ?", (object(),))], 1_000, 10),
+            ([(insert, (102, "y")), (insert, (103, "z"))], 1_000, 1),
+        ],
+        each_ms=5_000,
+        total_ms=5_000,
+    )
+    filled.commit()
+    assert isinstance(done, Ran) and done.row_count == 1 and len(done.fullscan_steps) == 2
+    assert json.loads(b"[%b]" % done.content)[1]["rows"] == [[101, "é"]]
+    assert list(json.loads(b"[%b]" % done.content)[1]["columns"]) == ["n", 'a"b']
+    assert (done.rows_written, done.changes) == (2, 1)
+    assert [(error.kind, error.statement) for error in (taken, odd, none) if isinstance(error, SqliteError)] == [
+        ("constraint", 1),
+        ("parameters", 1),
+        ("rows_written", 0),
+    ]
+    assert rows(filled, "select count(*) from t") == [[101]]
+
+
+def test_a_result_is_a_json_object_of_its_fields(filled: Connection) -> None:
+    inserted, found = filled.run([("insert into t values (200, 'x')", ()), ("select id, b from t where id = 200", ())])
+    assert json.loads(inserted.content) == {
+        "columns": inserted.columns,
+        "rows": json.loads(inserted.rows),
+        "rowCount": 0,
+        "rowsRead": inserted.rows_read,
+        "rowsWritten": 2,
+        "vmSteps": inserted.vm_steps,
+        "fullscanSteps": 0,
+        "changes": 1,
+        "lastInsertRowid": 200,
+    }
+    told = json.loads(found.content)
+    assert (told["columns"], told["rows"], told["lastInsertRowid"]) == (["id", "b"], [[200, "x"]], 0)
+    assert (found.rows, found.last_insert_rowid) == (b'[[200,"x"]]', 200)

@@ -86,6 +86,9 @@ class Result:
     """A JSON array of arrays, UTF-8: null, integers, reals (always with a point or exponent; infinities {"real":
     "inf"|"-inf"}), strings,
     {"base64": …} for blobs."""
+    content: bytes
+    """All of it as a JSON object, as answers have it: columns, rows, rowCount, rowsRead, rowsWritten, vmSteps,
+    fullscanSteps, changes, and lastInsertRowid, 0 where nothing changed."""
     row_count: int
     complete: bool
     """False: the page is full and rows are left (`next_page`, if the run was resumable)."""
@@ -98,6 +101,20 @@ class Result:
     changes: int
     last_insert_rowid: int
     readonly: bool
+
+class Ran:
+    """What the statements of one run of `run_many` did, together."""
+
+    content: bytes
+    """Each one's, with commas between."""
+    row_count: int
+    """Of the last one."""
+    rows_read: int
+    rows_written: int
+    vm_steps: int
+    fullscan_steps: list[int]
+    """Of each."""
+    changes: int
 
 class PlanStep:
     """One line of EXPLAIN QUERY PLAN."""
@@ -170,7 +187,7 @@ class Connection:
         used up in the middle of a statement and answers how many units more there are, 0 for none.
         `deadline_ms` counts from the call.
 
-        A page's bounds hold for each statement's rows and for the bytes of all; a statement that only reads
+        A page's bounds hold for each statement's rows and for the bytes of all contents; a statement that only reads
         stops there, unless `whole`; what does not fit else fails ("page"). `skip_rows` of each reading
         statement are read and passed over. `resumable`: one reading statement outside of a transaction; if its
         page is not the last, the statement stays open with its snapshot for `next_page`. `pages_max`: what the
@@ -181,19 +198,19 @@ class Connection:
 
     def run_many(
         self,
-        runs: Iterable[tuple[str, Parameters, int, int]],
+        runs: Iterable[tuple[Sequence[tuple[str, Parameters]], int, int]],
         *,
         each_ms: float,
         total_ms: float,
         page_rows_max: int = 10_000,
         page_bytes_max: int = 10_485_760,
         pages_max: int = 0,
-    ) -> list[Result | SqliteError | None]:
-        """Runs short statements, each by itself: (sql, params, rows_read_max, rows_written_max).
+    ) -> list[Ran | SqliteError | None]:
+        """Short runs, each by itself, all of its statements or none: (statements, rows_read_max, rows_written_max).
 
         Within the open transaction, each in a savepoint; on a `readonly` connection outside of one, within one
         snapshot. A run may take `each_ms`; those that `total_ms` leaves no time for are not begun: None. Results
-        are whole. What fails stands in the list.
+        are whole; a page's bounds hold as for `run`. What fails stands in the list.
 
         Raises SqliteError where the snapshot cannot be had, RuntimeError for a writer outside of a transaction.
         """

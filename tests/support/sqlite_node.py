@@ -122,11 +122,23 @@ class Node:
         statement = Statement(sql, params)
         return json.loads(await self.databases.run(target, plan, [statement], batch=False, cursor=cursor))
 
+    async def long_batch(self, target: Target, *statements: Statement, plan: str = "self_hosted") -> Any:
+        """The answer to a batch, the long way."""
+        return json.loads(await self.databases.run(target, plan, statements, batch=True))
+
     async def short(self, target: Target, sql: str, params: Any = (), plan: str = "self_hosted") -> Any:
         """The answer to one statement that is done at once, or the error, or NotShort."""
+        return await self._short(target, plan, [Statement(sql, params)], batch=False)
+
+    async def short_batch(self, target: Target, *statements: Statement, plan: str = "self_hosted") -> Any:
+        """The answer to a batch that is done at once, or the error, or NotShort."""
+        return await self._short(target, plan, statements, batch=True)
+
+    async def _short(self, target: Target, plan: str, statements: Sequence[Statement], *, batch: bool) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        send = self.shorts.read if sql.startswith("select") else self.shorts.write
-        send(target, plan, Statement(sql, params), future.set_result)
+        reads = all(statement.sql.startswith("select") for statement in statements)
+        send = self.shorts.read if reads else self.shorts.write
+        send(target, plan, statements, future.set_result, batch=batch)
         answer = await asyncio.wait_for(future, DONE_WITHIN_S)
         return json.loads(answer) if isinstance(answer, bytes) else answer
 

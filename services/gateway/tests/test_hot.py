@@ -249,6 +249,10 @@ async def query_ways(house: Any, served: Any, owner: Any, conftest: Any) -> Asyn
         yield made[0], made[1]
 
 
+def _batch(*sql: str) -> bytes:
+    return _json(statements=[{"sql": one} for one in sql])
+
+
 COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < {}) "
 
 # Each case: its steps, each a query string, headers, a body and the status.
@@ -297,9 +301,30 @@ STATEMENTS: dict[str, list[tuple[str, dict[str, str], bytes, int]]] = {
         ("", {}, _json(sql="select zeroblob(70000)"), 200),
         ("?estimate=true", {}, _json(sql="select * from t"), 200),
         ("?estimate=maybe", {}, _json(sql="select * from t"), 400),
-        ("", {}, _json(statements=[{"sql": "insert into t(v) values (1)"}, {"sql": "select count(*) from t"}]), 200),
+        ("", {}, _batch(*["insert into t(v) values (zeroblob(1000)) returning v"] * 60), 200),
+        ("", {}, _batch(*["select v from t"] * 2), 200),
+        ("", {}, _batch(*["select 1 --" + "x" * 70_000]), 200),
+    ],
+    "batches": [
+        ("", {}, _batch("insert into t(v) values (1)", "select count(*) from t"), 200),
+        ("", {}, _batch("select count(*) from t", "values (1, 'é')"), 200),
+        ("", {}, _batch("select 1"), 200),
+        ("", {}, _json(statements=[{"sql": "insert into t(v) values (?)", "params": [i]} for i in range(300)]), 200),
+        ("", {}, _json(statements=[{"sql": "select :a", "params": {"a": {"base64": "AP8="}}}], more=1), 200),
+        ("", {}, _batch("insert into t(v) values (2)", "insert into t values (1, 'taken')"), 409),
+        ("", {}, _batch("insert into t(v) values (2)", "select nowhere from t"), 400),
+        ("", {}, _batch("select 1", "selec 2"), 400),
+        ("", {}, _batch("select 1", "select ?"), 400),
+        ("", {}, _batch("select 1", "attach 'x' as y"), 403),
+        ("", {}, _batch("select 1", " "), 400),
+        ("", {}, _json(statements=[{"sql": "select ?", "params": [[]]}]), 400),
+        ("", {}, _json(statements=[{"sql": "select 1"}, {"sql": 1}]), 400),
         ("", {}, _json(statements=[]), 400),
+        ("", {}, _batch(*["select 1"] * 1_001), 400),
+        ("", {}, _json(statements="select 1"), 400),
         ("", {}, _json(statements=[{"sql": "select 1"}], sql="select 1"), 400),
+        ("", {}, _json(statements=[{"sql": "select 1"}], cursor="x"), 400),
+        ("", {}, _batch("select count(*) from t"), 200),
     ],
 }
 

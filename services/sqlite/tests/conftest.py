@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from s3_server import S3Server
 from sqlite_node import Node, engine_of, sqlite_node
 
 from tovuk_sqlite import writes
-from tovuk_sqlite.store.base import Budget, Engine, Reader, Result, Statement, Writer
+from tovuk_sqlite.store.base import Budget, Engine, Reader, Results, Statement, Writer
 
 
 def budget(**changes: Any) -> Budget:
@@ -30,6 +31,37 @@ def budget(**changes: Any) -> Budget:
     return Budget(**given)
 
 
+class Result(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What an engine's JSON says of one statement."""
+
+    columns: tuple[str, ...]
+    raw: msgspec.Raw = msgspec.field(name="rows")
+    row_count: int
+    rows_read: int
+    rows_written: int
+    vm_steps: int
+    fullscan_steps: int
+    changes: int
+    last_insert_rowid: int
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def rows(self) -> bytes:
+        """As they stand in the JSON."""
+        return bytes(self.raw)
+
+
+def told(results: Results) -> list[Result]:
+    """Each statement's result; what is told of all of them together is true."""
+    each = msgspec.json.decode(b"[%b]" % results.content, type=list[Result])
+    for name in ("rows_read", "rows_written", "vm_steps", "changes"):
+        assert getattr(results, name) == sum(getattr(one, name) for one in each)
+    assert list(results.fullscan_steps) == [one.fullscan_steps for one in each]
+    assert results.row_count == each[-1].row_count
+    each[-1].more = results.more
+    return each
+
+
 @dataclass
 class File:
     """An empty database's file with a writer and a reader."""
@@ -41,7 +73,7 @@ class File:
         """Run statements and commit; nothing stays when that raises."""
         self.writer.begin()
         try:
-            results = self.writer.run(_statements(sql), budget(**limits))
+            results = told(self.writer.run(_statements(sql), budget(**limits)))
             self.writer.commit()
         except BaseException:
             self.writer.roll_back()
@@ -50,7 +82,12 @@ class File:
 
     def read(self, *sql: str | tuple[str, Any], **limits: Any) -> list[Result]:
         """Run statements on the reader."""
-        return self.reader.run(_statements(sql), budget(**limits))
+        return told(self.reader.run(_statements(sql), budget(**limits)))
+
+    def told(self, results: Results) -> Result:
+        """The result of a run of one statement."""
+        [one] = told(results)
+        return one
 
     def rows(self, sql: str, params: Any = ()) -> bytes:
         """The JSON of one statement's rows."""

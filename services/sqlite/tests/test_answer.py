@@ -6,13 +6,14 @@ import time
 import pytest
 
 from tovuk_sqlite.answer import Facts, advice, batch, estimate, single
-from tovuk_sqlite.store.base import Plan, Result, Statement
+from tovuk_sqlite.store.base import Plan, Results, Statement
 
-RESULT = Result(("a", 'b"'), b'[[1,"x"]]', 1, 2, 3, 4, 5, 6, 7, False)
 GOLDEN = (
     '"columns":["a","b\\""],"rows":[[1,"x"]],"rowCount":1,"rowsRead":2,"rowsWritten":3,"vmSteps":4,"fullscanSteps":5'
     ',"changes":6,"lastInsertRowid":7'
 )
+ONE = Results(b"{%b}" % GOLDEN.encode(), 2, 3, 4, [5], 6, 1, False)
+TWO = Results(b"{%b},{%b}" % (GOLDEN.encode(), GOLDEN.encode()), 4, 6, 8, [5, 5], 12, 1, False)
 
 
 def _told(body: bytes) -> str:
@@ -25,16 +26,16 @@ def _facts(**changes: object) -> Facts:
 
 def test_one_statements_answer() -> None:
     facts = '"rowsReadExact":true,"storageBytes":4096,"durationMs":0,"nextActions":["Do x."]'
-    assert _told(single(RESULT, _facts())) == f'{{{GOLDEN},"cursor":null,{facts}}}'
-    assert '"cursor":"abc"' in _told(single(RESULT, _facts(), "abc"))
-    assert '"rowsReadExact":false' in _told(single(RESULT, _facts(rows_read_exact=False)))
+    assert _told(single(ONE, _facts())) == f'{{{GOLDEN},"cursor":null,{facts}}}'
+    assert '"cursor":"abc"' in _told(single(ONE, _facts(), "abc"))
+    assert '"rowsReadExact":false' in _told(single(ONE, _facts(rows_read_exact=False)))
 
 
 def test_a_batchs_answer_has_totals() -> None:
     totals = '{"statements":2,"rowsRead":4,"rowsWritten":6,"vmSteps":8,"fullscanSteps":10,"changes":12}'
     facts = '"rowsReadExact":true,"storageBytes":4096,"durationMs":0,"nextActions":["Do x."]'
     expected = f'{{"results":[{{{GOLDEN}}},{{{GOLDEN}}}],"totals":{totals},{facts}}}'
-    assert _told(batch([RESULT, RESULT], _facts())) == expected
+    assert _told(batch(TWO, _facts())) == expected
 
 
 def test_an_estimates_answer() -> None:

@@ -53,6 +53,101 @@ async def test_both_ways_say_the_same(node: Any, db: Any, sql: str, params: Any)
         assert short == long
 
 
+INSERT = "insert into t values (?, ?)"
+
+BATCHES = [
+    [(INSERT, (3, "c")), ("select * from t", ()), ("update t set b = 'z' where a = 2 returning b", ())],
+    [("select b from t where a = ?", (1,)), ("select :a, b'", {"a": 1})],
+    [("select b from t where a = ?", (1,)), ("select count(*) as n from t", ())],
+    [("select b from t", ()), ("select nothing from t", ())],
+    [(INSERT, (3, "c")), (INSERT, (3, "taken")), ("select 1", ())],
+    [(INSERT, (3, "c")), ("select ?", (1, 2))],
+    [("select 1", ()), ("", ())],
+    [("insert into t(b) values ('c')", ())],
+    [(INSERT, (index, None)) for index in range(10, 510)],
+]
+
+
+@pytest.mark.parametrize("sent", BATCHES)
+async def test_both_ways_say_the_same_of_a_batch(node: Any, db: Any, sent: Any) -> None:
+    other = await node.create("OTHER")
+    await node.long(other, "create table t(a integer primary key, b)")
+    await node.long(other, "insert into t values (1, 'x'), (2, 'y')")
+    statements = [Statement(*one) for one in sent]
+    short = await node.short_batch(db, *statements)
+    (long,) = await asyncio.gather(node.long_batch(other, *statements), return_exceptions=True)
+    if isinstance(short, TovukError):
+        assert (short.code, short.params) == (long.code, long.params)
+    else:
+        for answer in (short, long):
+            assert answer.pop("durationMs") >= 0
+        assert short == long
+        assert short["totals"]["statements"] == len(sent)
+    every = [await node.long(target, "select * from t") for target in (db, other)]
+    assert every[0]["rows"] == every[1]["rows"]
+
+
+async def test_batches_share_a_commit_and_nothing_else(node: Any, db: Any) -> None:
+    def batch(index: int) -> list[Statement]:
+        # Each third one breaks a constraint at its end.
+        last = 1 if index % 3 == 0 else 1_000 + index
+        return [Statement(INSERT, (100 + index, "first")), Statement(INSERT, (last, "last"))]
+
+    sent = [node.short_batch(db, *batch(index)) for index in range(60)]
+    sent += [node.short(db, "insert into t(b) values ('one')") for _ in range(20)]
+    answers = await asyncio.gather(*sent)
+    failed = [answer for answer in answers if isinstance(answer, TovukError)]
+    assert {(error.code, error.params["statement"]) for error in failed} == {("sqlite_constraint_failed", "1")}
+    assert len(failed) == 20
+    counted = await node.long(db, "select b, count(*) from t group by b order by b")
+    assert counted["rows"] == [["first", 40], ["last", 40], ["one", 20], ["x", 1], ["y", 1]]
+    # The two rows that the fixture wrote are counted as well.
+    await node.until_metered("sqlite_rows_written", 2 + 80 + 20)
+
+
+async def test_a_batch_that_is_not_short_is_undone_and_then_known(
+    node: Any, db: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = [Statement(INSERT, (3, "c")), Statement(f"update t set b = ({ENDLESS.format(1)})")]
+    began = []
+    run_short = type(node.files).writing
+    monkeypatch.setattr(type(node.files), "writing", lambda *given: began.append(1) or run_short(*given))
+    for _ in range(2):
+        assert isinstance(await node.short_batch(db, *endless), NotShort)
+    assert len(began) == 1
+    assert (await node.long(db, "select b from t order by a"))["rows"] == [["x"], ["y"]]
+
+
+@pytest.mark.parametrize(
+    "sent", [[], [Statement("select 1")] * 1_001, [Statement("select 1"), Statement("select " + "1" * 9_000)]]
+)
+async def test_a_batch_beyond_its_bounds_goes_the_long_way(node: Any, db: Any, sent: Any) -> None:
+    assert isinstance(await node.short_batch(db, *sent), NotShort)
+
+
+async def test_rows_of_each_statement_of_a_batch_are_counted(node: Any) -> None:
+    target = await node.create()
+    read = (await node.long(target, "create table t(a integer primary key, b)"))["rowsRead"]
+    read += (await node.long(target, "select 1"))["rowsRead"]
+    for batch in (
+        [Statement(INSERT, (index, None)) for index in range(1_000)],
+        [Statement("select count(*) from t where a < 10"), Statement("select b from t where a = 1")],
+    ):
+        totals = (await node.short_batch(target, *batch))["totals"]
+        read += totals["rowsRead"]
+    await node.until_metered("sqlite_rows_written", 1_000)
+    await node.until_metered("sqlite_rows_read", read)
+
+
+async def test_whole_scans_of_a_batch_are_answered_with_advice(node: Any, db: Any) -> None:
+    await node.long(db, MANY.format(300))
+    scans = [Statement("select b from t where b = 7"), Statement("select 1"), Statement("select a from t where b < 1")]
+    advice = "This statement scanned the whole table t; an index on (b) may avoid it."
+    for answer in (await node.short_batch(db, *scans), await node.short_batch(db, *scans)):
+        assert answer["nextActions"] == [advice, advice]
+    assert (await node.long_batch(db, *scans))["nextActions"] == [advice, advice]
+
+
 async def test_whole_scans_are_answered_with_advice(node: Any, db: Any) -> None:
     await node.long(db, MANY.format(300))
     for _ in range(2):
@@ -100,7 +195,7 @@ async def test_a_read_sees_every_write_that_was_answered(node: Any, db: Any) -> 
 
 async def test_what_only_reads_writes_nothing(node: Any, db: Any) -> None:
     sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    node.shorts.read(db, "free", Statement("delete from t"), sent.set_result)
+    node.shorts.read(db, "free", [Statement("delete from t")], sent.set_result)
     assert isinstance(await sent, NotShort)
     assert (await node.long(db, "select count(*) from t"))["rows"] == [[2]]
 

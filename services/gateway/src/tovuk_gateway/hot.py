@@ -1,4 +1,4 @@
-"""The fast path: plain gets, puts and deletes of one small KV value, and SQLite statements, in the parser's callbacks.
+"""The fast path: plain gets, puts and deletes of one small KV value, and SQLite queries, in the parser's callbacks.
 
 Hot path: below 12 µs of CPU a request beside uvicorn's transport and the data channel.
 

@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tovuk.sqlite.v1 import frames
+from tovuk.sqlite.v1.statements import Statement
 from tovuk_gateway.routes import sqlite_statements
-from tovuk_kit.errors import Outcome, OutcomeUnknown, RemoteError, ServiceUnavailable
+from tovuk_kit.errors import Outcome, OutcomeUnknown, RemoteError, ServiceUnavailable, TovukError
 
 TARGET = ("account", "service", "DB", "free")
 
@@ -18,26 +21,63 @@ def _op(**content: Any) -> Any:
 
 @pytest.mark.parametrize("sql", ["select 1", "SELECT 1", "values (1)"])
 def test_what_cannot_write_may_be_sent_twice(sql: str) -> None:
-    assert isinstance(_op(sql=sql), frames.Select)
+    assert isinstance(_op(sql=sql), frames.Read)
 
 
 @pytest.mark.parametrize(
     "sql", ["insert into t values (1)", "with x as (select 1) insert into t select * from x", " select 1", "pragma x"]
 )
 def test_what_may_write_is_sent_once(sql: str) -> None:
-    assert isinstance(_op(sql=sql), frames.Statement)
+    assert isinstance(_op(sql=sql), frames.Write)
 
 
 def test_parameters_travel_as_values_of_sql() -> None:
     op = _op(sql="select ?, ?, ?, ?", params=[{"base64": "AP8="}, {"real": "inf"}, True, None])
-    assert op.params == [b"\x00\xff", float("inf"), 1, None]
-    assert _op(sql="select :a", params={"$a": 1}).params == {"a": 1}
-    assert (op.account, op.service, op.database, op.plan) == TARGET
+    assert op.statements == [Statement("select ?, ?, ?, ?", [b"\x00\xff", float("inf"), 1, None])]
+    assert type(op.statements[0].params[2]) is int
+    assert _op(sql="select :a", params={"$a": True}).statements == [Statement("select :a", {"a": 1})]
+    assert (op.account, op.service, op.database, op.plan, op.batch) == (*TARGET, False)
 
 
-def test_a_batch_and_a_further_page_go_the_long_way() -> None:
-    assert _op(statements=[{"sql": "select 1"}]) is None
+def test_a_batch_is_one_operation() -> None:
+    op = _op(statements=[{"sql": "insert into t values (?)", "params": [1]}, {"sql": "select 1"}])
+    assert isinstance(op, frames.Write) and op.batch
+    assert op.statements == [Statement("insert into t values (?)", [1]), Statement("select 1", [])]
+    assert isinstance(_op(statements=[{"sql": "select 1"}, {"sql": "values (1)"}]), frames.Read)
+
+
+def test_a_further_page_goes_the_long_way() -> None:
     assert _op(sql="select 1", cursor="x") is None
+
+
+VALUES = st.recursive(
+    st.sampled_from([None, True, 0, -(2**63), 2**63, 1.5, float("inf"), "é", "inf", "AP8=", "?"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["base64", "real", "x"]), inner),
+    max_leaves=4,
+)
+PARAMS = VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(st.sampled_from(["a", ":b", "$c"]), VALUES)
+STATEMENTS = st.fixed_dictionaries({}, optional={"sql": st.just("select 1") | VALUES, "params": PARAMS})
+BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "sql": st.just("select 1") | VALUES,
+        "params": PARAMS,
+        "cursor": st.just("x") | VALUES,
+        "statements": VALUES | st.lists(STATEMENTS, max_size=3),
+    },
+)
+
+
+@given(content=BODIES, estimate=st.booleans())
+def test_fields_that_nobody_asked_for_change_nothing(content: dict[str, Any], estimate: bool) -> None:
+    """They lead to another way of reading the body."""
+    told = []
+    for sent in (content, {**content, "more": []}):
+        try:
+            told.append(repr(sqlite_statements.query_of(json.dumps(sent).encode(), estimate=estimate)))
+        except TovukError as error:
+            told.append(f"{error.code} {error.params}")
+    assert told[0] == told[1]
 
 
 def test_an_answer_is_the_services_own_bytes() -> None:

@@ -2,12 +2,11 @@
 
 import re
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from tovuk_sqlite.store.base import Plan, Result, Statement
+from tovuk_sqlite.store.base import Plan, Results, Statement
 
 _encode = msgspec.json.encode
 _COMPARED = re.compile(
@@ -24,23 +23,23 @@ class Facts(NamedTuple):
     next_actions: list[str]
 
 
-def single(result: Result, facts: Facts, cursor: str | None = None) -> bytes:
+def single(results: Results, facts: Facts, cursor: str | None = None) -> bytes:
     """The answer to one statement."""
-    return b'{%b,"cursor":%b,%b}' % (_result(result), _encode(cursor), _facts(facts))
+    beginning = memoryview(results.content)[:-1]
+    return b"".join((beginning, b',"cursor":%b,%b}' % (_encode(cursor), _facts(facts))))
 
 
-def batch(results: Sequence[Result], facts: Facts) -> bytes:
+def batch(results: Results, facts: Facts) -> bytes:
     """The answer to many: each one's result, and totals."""
-    totals = {
-        "statements": len(results),
-        "rowsRead": sum(result.rows_read for result in results),
-        "rowsWritten": sum(result.rows_written for result in results),
-        "vmSteps": sum(result.vm_steps for result in results),
-        "fullscanSteps": sum(result.fullscan_steps for result in results),
-        "changes": sum(result.changes for result in results),
-    }
-    listed = b",".join(b"{%b}" % _result(result) for result in results)
-    return b'{"results":[%b],"totals":%b,%b}' % (listed, _encode(totals), _facts(facts))
+    totals = (b'{"statements":%d,"rowsRead":%d,"rowsWritten":%d,"vmSteps":%d,"fullscanSteps":%d,"changes":%d}') % (
+        len(results.fullscan_steps),
+        results.rows_read,
+        results.rows_written,
+        results.vm_steps,
+        sum(results.fullscan_steps),
+        results.changes,
+    )
+    return b'{"results":[%b],"totals":%b,%b}' % (results.content, totals, _facts(facts))
 
 
 def estimate(plan: Plan, *, exact: bool) -> bytes:
@@ -67,23 +66,6 @@ def advice(statement: Statement, plan: Plan) -> list[str]:
     return [
         f"This statement scanned the whole table {table}; an index on ({names}) may avoid it." for table in plan.scans
     ]
-
-
-def _result(result: Result) -> bytes:
-    return (
-        b'"columns":%b,"rows":%b,"rowCount":%d,"rowsRead":%d,"rowsWritten":%d,"vmSteps":%d,"fullscanSteps":%d'
-        b',"changes":%d,"lastInsertRowid":%d'
-    ) % (
-        _encode(result.columns),
-        result.rows,
-        result.row_count,
-        result.rows_read,
-        result.rows_written,
-        result.vm_steps,
-        result.fullscan_steps,
-        result.changes,
-        result.last_insert_rowid,
-    )
 
 
 def _facts(facts: Facts) -> bytes:

@@ -53,7 +53,7 @@ def registrations(
 
 
 def exchange(shorts: Shorts, ownership: Ownership) -> Exchange[frames.Operation, frames.Answer]:
-    """The data plane's short statements, to be served beside it."""
+    """The data plane's short requests, to be served beside it."""
     return Exchange(
         method="/tovuk.sqlite.v1.SqliteData/Exchange",
         decode=frames.decode_operations,
@@ -72,7 +72,7 @@ class SqliteData(SqliteDataServicer):
 
     async def Run(self, request: wire.RunRequest, context: object) -> AsyncIterator[wire.RunReply]:
         try:
-            statements = [Statement(sent.sql, sent.params) for sent in payload.decode(request.statements)]
+            statements = _statements(payload.decode(request.statements))
         except msgspec.MsgspecError as error:
             raise ParametersInvalid(statement=0, reason="a value is no value of SQL") from error
         target = _target(request.target)
@@ -160,12 +160,9 @@ class SqliteAdmin(SqliteAdminServicer):
 def _handle(shorts: Shorts, ownership: Ownership, op: frames.Operation, reply: Callable[[frames.Answer], None]) -> None:
     ownership.check()
     target = Target(op.account, op.service, op.database)
-    statement = Statement(op.sql, op.params)
-    answer = partial(_answered, ownership, op.id, reply)
-    if isinstance(op, frames.Select):
-        shorts.read(target, op.plan, statement, answer)
-    else:
-        shorts.write(target, op.plan, statement, answer)
+    statements = _statements(op.statements)
+    run = shorts.read if isinstance(op, frames.Read) else shorts.write
+    run(target, op.plan, statements, partial(_answered, ownership, op.id, reply), batch=op.batch)
 
 
 def _answered(
@@ -185,6 +182,10 @@ def _answered(
 def _failed(operation: int, error: TovukError) -> frames.Failed:
     retry_after_ms = -1 if error.retry_after_ms is None else error.retry_after_ms
     return frames.Failed(operation, error.code, error.params, error.outcome.value, retry_after_ms)
+
+
+def _statements(sent: Sequence[payload.Statement]) -> list[Statement]:
+    return [Statement(statement.sql, statement.params) for statement in sent]
 
 
 def _target(target: wire.Target) -> Target:

@@ -43,7 +43,7 @@ from tovuk_sqlite.store.base import (
     NotARead,
     Plan,
     Reader,
-    Result,
+    Results,
     Statement,
     Writer,
 )
@@ -56,6 +56,8 @@ from tovuk_sqlite.writes import Ended, LongWrite, Writes, Written
 _ATTEMPTS_MAX = 50
 #: Steps of a full scan from which on advice is worth a look at the plan.
 ADVICE_STEPS = 100
+#: Pieces of advice after which no more is looked for.
+ADVICE_ENTRIES = 3
 _READS = ("select", "values", "explain", "with", "pragma")
 
 
@@ -105,7 +107,7 @@ class Databases:
                     written = await self._write(database, plan, statements, call, began, batch=batch)
                 finally:
                     self._gates.leave(database.id)
-                results, size = list(written.results), written.storage_bytes
+                results, size = written.results, written.storage_bytes
         except asyncio.CancelledError:
             call.leave()
             raise
@@ -157,19 +159,19 @@ class Databases:
         state: str,
         *,
         batch: bool,
-    ) -> tuple[list[Result], Place]:
+    ) -> tuple[Results, Place]:
         """The results from a place on, and whence the next page is read."""
         reader = self.pages.take(database, place.page) if place.page else None
         if reader is not None:
             page = await self._read(
-                database, plan, call, lambda reader, budget: [reader.next_page(budget)], reader=reader
+                database, plan, call, lambda reader, budget: reader.next_page(budget), reader=reader
             )
             if page is not None:
                 return page[0], place._replace(page=page[1])
         if place.state != state:
             raise CursorExpired
 
-        def run(reader: Reader, budget: Budget) -> list[Result]:
+        def run(reader: Reader, budget: Budget) -> Results:
             return reader.run(statements, replace(budget, whole=batch, resumable=not batch, skip_rows=place.rows))
 
         first = await self._read(database, plan, call, run)
@@ -183,10 +185,10 @@ class Databases:
         database: Database,
         plan: str,
         call: Call,
-        run: Callable[[Reader, Budget], list[Result]],
+        run: Callable[[Reader, Budget], Results],
         *,
         reader: Reader | None = None,
-    ) -> tuple[list[Result], str] | None:
+    ) -> tuple[Results, str] | None:
         """What `run` gives, metered, and the page that waits behind it; None where the reader was closed before."""
         units = Units(self._meters, database.account_id, "sqlite_rows_read", waits=True)
         try:
@@ -198,7 +200,7 @@ class Databases:
         budget = self._budget(plan, units, None, time.monotonic(), batch=False)
         used = 0
 
-        def job(reader: Reader) -> tuple[list[Result], str]:
+        def job(reader: Reader) -> tuple[Results, str]:
             nonlocal used
             with call.on(reader):
                 try:
@@ -300,8 +302,8 @@ class Databases:
         """A write is durable: charge what it did."""
         self._commits[database.id] = self._commits.get(database.id, 0) + 1
         self._written[database.id] = Target(database.account_id, database.service_id, database.id)
-        written.spend(done.rows_written)
-        read.count(database, done.rows_read)
+        written.spend(done.results.rows_written)
+        read.count(database, done.results.rows_read)
         self._meters.level_changed(STORE, database.account_id, STORAGE)
 
     def _budget(self, plan: str, read: Units, written: Units | None, began: float, *, batch: bool) -> Budget:
@@ -334,7 +336,7 @@ class Databases:
         self,
         database: Database,
         statements: Sequence[Statement],
-        results: list[Result],
+        results: Results,
         size: int,
         began: float,
         place: Place,
@@ -342,18 +344,18 @@ class Databases:
         batch: bool,
     ) -> bytes:
         actions: list[str] = []
-        for statement, result in zip(statements, results, strict=True):
-            if result.fullscan_steps >= ADVICE_STEPS and len(actions) < 3:
+        for statement, steps in zip(statements, results.fullscan_steps, strict=True):
+            if steps >= ADVICE_STEPS and len(actions) < ADVICE_ENTRIES:
                 actions += await self.advice(database, statement)
         exact = self._files.engine.rows_read_exact
         if batch:
             return answer.batch(results, answer.Facts(exact, size, began, actions))
         cursor = None
-        if results[0].more:
-            then = place._replace(rows=place.rows + results[0].row_count)
+        if results.more:
+            then = place._replace(rows=place.rows + results.row_count)
             cursor = encode_cursor(self._catalog.cursor_key, database.id, statements[0], then)
             actions.append("Send the same statement with this cursor for the next page.")
-        return answer.single(results[0], answer.Facts(exact, size, began, actions), cursor)
+        return answer.single(results, answer.Facts(exact, size, began, actions), cursor)
 
     @staticmethod
     def _check(statements: Sequence[Statement]) -> None:

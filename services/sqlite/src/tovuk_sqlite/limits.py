@@ -58,12 +58,14 @@ CALLS_WAITING_MAX: Final = 1_000
 #: Writes that one commit may make durable, and the time after which it is made.
 GROUP_WRITES_MAX: Final = 64
 GROUP_SECONDS_MAX: Final = 0.02
-#: What is done at once, of one statement: its text, rows of its answer, bytes of their JSON, rows it reads and writes.
+#: What is done at once, of one statement: its text, rows of its answer, bytes of the answer, rows it reads and writes.
 SHORT_SQL_CHARACTERS_MAX: Final = 8_192
 SHORT_ENTRIES_MAX: Final = 1_000
 SHORT_BYTES_MAX: Final = 64 * 1024
 SHORT_READ_ENTRIES_MAX: Final = 1_000
 SHORT_WRITTEN_ENTRIES_MAX: Final = 100
+#: Rows that each further statement of a batch may read and write.
+SHORT_FURTHER_ENTRIES_MAX: Final = 10
 #: The time of one that reads, and of all that one turn of the event loop runs of one database: others wait meanwhile.
 SHORT_READ_SECONDS_MAX: Final = 0.001
 SHORT_READS_SECONDS_MAX: Final = 0.002

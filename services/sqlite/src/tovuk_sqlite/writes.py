@@ -34,7 +34,7 @@ from tovuk_sqlite.store.base import (
     Failed,
     Fenced,
     NotShort,
-    Result,
+    Results,
     Short,
     ShortBounds,
     Statement,
@@ -50,18 +50,8 @@ _log = logging.getLogger(__name__)
 class Written:
     """What a write did, durably, and the bytes of its file then."""
 
-    results: Sequence[Result]
+    results: Results
     storage_bytes: int = 0
-
-    @property
-    def rows_written(self) -> int:
-        """Rows to be charged."""
-        return sum(result.rows_written for result in self.results)
-
-    @property
-    def rows_read(self) -> int:
-        """Rows to be charged."""
-        return sum(result.rows_read for result in self.results)
 
 
 #: What a write did; or why it did nothing: TovukError, Exhausted, NotShort, Fenced.
@@ -90,7 +80,7 @@ class LongWrite(Write):
 
 @dataclass(slots=True, eq=False)
 class ShortWrite(Write):
-    """One statement that is done at once, or not."""
+    """Statements that are done at once, or not."""
 
     short: Short
 
@@ -214,7 +204,7 @@ class Writes:
                 for one, answer in ended:
                     group.answers.append((one, answer))
                     if isinstance(answer, Written):
-                        charges += one.units.charges(self._usage.name, answer.rows_written)
+                        charges += one.units.charges(self._usage.name, answer.results.rows_written)
                 if not writer.in_transaction:
                     if len(writes) > 1:
                         raise _Broken
@@ -264,7 +254,7 @@ class Writes:
                 write.rows_read = ended.rows_read
                 done.append((write, ended.error))
             else:
-                done.append((write, Written((ended,)) if isinstance(ended, Result) else ended))
+                done.append((write, Written(ended) if isinstance(ended, Results) else ended))
         return done, late
 
 

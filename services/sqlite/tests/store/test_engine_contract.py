@@ -19,7 +19,7 @@ from tovuk_sqlite.store.base import (
     Exhausted,
     NotARead,
     NotShort,
-    Result,
+    Results,
     Short,
     ShortBounds,
     Statement,
@@ -300,10 +300,12 @@ def test_a_result_that_must_be_whole_is_refused_and_undone_when_it_is_not(file: 
 
 
 def test_the_bytes_of_a_page_are_those_of_all_results(file: Any) -> None:
-    blob = "select zeroblob(100)"
-    assert len(file.read(blob, blob, blob, result_bytes=500, whole=True)) == 3
-    two = "select zeroblob(100) union all select zeroblob(100)"
-    assert refused(file.read, two, two, result_bytes=500, whole=True).params["statement"] == "1"
+    blob = "select zeroblob(1000)"
+    assert len(file.read(blob, blob, blob, result_bytes=5_000, whole=True)) == 3
+    two = "select zeroblob(1000) union all select zeroblob(1000)"
+    assert refused(file.read, two, two, result_bytes=5_000, whole=True).params["statement"] == "1"
+    wide = "select 1 as " + "x" * 5_000
+    assert refused(file.read, wide, blob, result_bytes=5_000, whole=True).params["statement"] == "1"
 
 
 def test_an_interruption_ends_the_run_it_was_armed_for_and_no_later_one(file: Any) -> None:
@@ -368,7 +370,9 @@ def test_a_file_of_one_engine_is_a_file_of_the_other(
         writer.close()
     writer = other_engine.open_writer(path)
     assert writer.usage() == [Charge("s", 1, 7, 15)]
-    assert writer.run([Statement("select count(*) from t")], make_budget())[0].rows == b"[[3]]"
+    assert writer.run([Statement("select count(*) from t")], make_budget()).content.startswith(
+        b'{"columns":["count(*)"],"rows":[[3]],'
+    )
     writer.close()
 
 
@@ -506,7 +510,9 @@ def test_a_copy_is_of_one_moment_and_holds_what_is_only_in_the_wal(
     file.write("insert into t values (2)")
     assert engine.problems(tmp_path / "copy") == []
     with contextlib.closing(engine.open_reader(tmp_path / "copy")) as reader:
-        assert reader.run([Statement("select v from t")], make_budget())[0].rows == b"[[1]]"
+        assert reader.run([Statement("select v from t")], make_budget()).content.startswith(
+            b'{"columns":["v"],"rows":[[1]],'
+        )
 
 
 def test_a_file_that_is_not_whole_has_problems(engine: Engine, file: Any, tmp_path: Path) -> None:
@@ -523,7 +529,7 @@ SHORT = ShortBounds(each_s=5.0, total_s=10.0, result_rows=100, result_bytes=10_0
 
 
 def short(sql: str, params: Any = (), rows_read: int = 1_000, rows_written: int = 1_000) -> Short:
-    return Short(sql, params, rows_read, rows_written)
+    return Short((Statement(sql, params),), rows_read, rows_written)
 
 
 def test_short_reads_answer_each_for_itself(tables: Any) -> None:
@@ -535,7 +541,7 @@ def test_short_reads_answer_each_for_itself(tables: Any) -> None:
         ],
         SHORT,
     )
-    assert (found.rows, found.row_count, found.rows_read) == (b'[["x"]]', 1, 1)
+    assert (tables.told(found).rows, found.row_count, found.rows_read) == (b'[["x"]]', 1, 1)
     assert failed.error.code == "sqlite_statement_failed"
     assert isinstance(denied.error, NotARead)
     assert tables.rows("select count(*) from t") == b"[[2]]"
@@ -545,7 +551,7 @@ def test_short_reads_see_what_is_committed_before(tables: Any) -> None:
     for expected in (3, 4):
         tables.write("insert into t(b) values ('z')")
         (result,) = tables.reader.run_short([short("select count(*) from t")], SHORT)
-        assert result.rows == b"[[%d]]" % expected
+        assert tables.told(result).rows == b"[[%d]]" % expected
 
 
 def test_short_writes_undo_themselves_alone_and_are_durable_together(tables: Any) -> None:
@@ -560,9 +566,54 @@ def test_short_writes_undo_themselves_alone_and_are_durable_together(tables: Any
         SHORT,
     )
     writer.commit()
-    assert (first.rows_written, first.last_insert_rowid, third.changes) == (1, 3, 1)
+    assert (first.rows_written, tables.told(first).last_insert_rowid, third.changes) == (1, 3, 1)
     assert taken.error.params["constraint"] == "primary_key"
     assert tables.rows("select * from t where a > 2") == b'[[3,"e"]]'
+
+
+def test_a_short_run_of_several_statements_is_all_or_nothing(tables: Any) -> None:
+    insert = Statement("insert into t values (?, ?)", (3, "c"))
+    writer = tables.writer
+    writer.begin()
+    done, failed, wrong, after = writer.run_short(
+        [
+            Short((insert, Statement("select count(*) from t")), 1_000, 1_000),
+            Short((Statement("insert into t values (4, 'd')"), insert, Statement("select 1")), 1_000, 1_000),
+            Short((Statement("insert into t values (5, 'e')"), Statement("select ?", ({},))), 1_000, 1_000),
+            short("select count(*) from t"),
+        ],
+        SHORT,
+    )
+    writer.commit()
+    assert b'"rows":[[3]]' in done.content and (done.rows_written, done.changes) == (1, 1)
+    assert (failed.error.code, failed.error.params["statement"]) == ("sqlite_constraint_failed", "1")
+    assert (wrong.error.code, wrong.error.params["statement"]) == ("sqlite_parameters_invalid", "1")
+    assert tables.told(after).rows == b"[[3]]"
+    assert tables.rows("select a from t") == b"[[1],[2],[3]]"
+
+
+def test_a_short_run_of_several_statements_reads_one_snapshot_within_one_budget(tables: Any) -> None:
+    all_rows = Statement("select b from t")
+    both, beyond, wide = tables.reader.run_short(
+        [
+            Short((all_rows, all_rows), 4, 0),
+            Short((all_rows, all_rows), 3, 0),
+            Short((Statement("select zeroblob(6000)"), Statement("select zeroblob(3000)")), 4, 0),
+        ],
+        SHORT,
+    )
+    assert both.rows_read == 4 and both.content.count(b'"rows":[["x"],["y"]]') == 2
+    assert isinstance(beyond, NotShort) and isinstance(wide, NotShort)
+
+
+def test_a_short_run_breaks_no_foreign_key_that_a_later_statement_mends(file: Any) -> None:
+    file.write("create table p(id integer primary key)")
+    file.write("create table c(p references p deferrable initially deferred)")
+    child, parent = Statement("insert into c values (1)"), Statement("insert into p values (1)")
+    file.writer.begin()
+    (mended,) = file.writer.run_short([Short((child, parent), 1_000, 1_000)], SHORT)
+    file.writer.commit()
+    assert (mended.rows_written, file.rows("select * from c")) == (2, b"[[1]]")
 
 
 @pytest.mark.parametrize(
@@ -590,7 +641,7 @@ def test_runs_are_not_begun_when_the_time_of_all_is_over(tables: Any) -> None:
     first, second = tables.reader.run_short([long, short("select 1")], bounds)
     assert (first.begun, second.begun) == (True, False)
     first, second = tables.reader.run_short([short("select 1"), short("select 2")], SHORT)
-    assert isinstance(first, Result) and isinstance(second, Result)
+    assert isinstance(first, Results) and isinstance(second, Results)
 
 
 def test_a_short_write_stays_within_the_files_room(tables: Any) -> None:

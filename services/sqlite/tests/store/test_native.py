@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from tovuk_kit.errors import TovukError
-from tovuk_sqlite.store.base import Bound, Exhausted, Result, Short, ShortBounds, Statement
+from tovuk_sqlite.store.base import Bound, Exhausted, Results, Short, ShortBounds, Statement
 
 COUNT = "with recursive c(x) as (select 1 union all select x + 1 from c where x < ?) "
 
@@ -74,9 +74,10 @@ def test_a_write_without_room_leaves_the_others_of_its_transaction(file: Any) ->
     bounds = ShortBounds(5.0, 10.0, 100, 10_000, writer.storage_bytes() + 10 * 4096)
     writer.begin()
     sql = "insert into t values (zeroblob(?))"
-    full, fits = writer.run_short([Short(sql, (1_000_000,), 10, 10), Short(sql, (100,), 10, 10)], bounds)
+    runs = [Short((Statement(sql, (size,)),), 10, 10) for size in (1_000_000, 100)]
+    full, fits = writer.run_short(runs, bounds)
     writer.commit()
-    assert isinstance(full.error, Exhausted) and isinstance(fits, Result)
+    assert isinstance(full.error, Exhausted) and isinstance(fits, Results)
     assert file.rows("select length(a) from t") == b"[[100]]"
 
 
@@ -85,7 +86,7 @@ def test_a_statement_waits_for_its_next_page_on_its_snapshot(tables: Any, make_b
     assert (first.row_count, first.more, tables.reader.suspended) == (600, True, True)
     tables.write("delete from t")
     second = tables.reader.next_page(make_budget(result_rows=600))
-    assert (second.row_count, second.more, second.rows[:6]) == (400, False, b"[[601]")
+    assert (second.row_count, second.more, tables.told(second).rows[:6]) == (400, False, b"[[601]")
     assert first.rows_read + tables.reader.rows_read <= 1_001
     assert tables.rows("select count(*) from t") == b"[[0]]"
 

@@ -5,44 +5,45 @@ operation's id; answers come in any order. Changing a field's order or type brea
 guards it.
 """
 
-from typing import Any
-
 import msgspec
 
-
-class Select(msgspec.Struct, array_like=True, tag="r", gc=False):
-    """One statement that cannot write, whatever it says. Parameters as in `statements.Statement`."""
-
-    id: int
-    account: str
-    service: str
-    database: str
-    plan: str
-    sql: str
-    params: list[Any] | dict[str, Any]
+from tovuk.sqlite.v1.statements import Statement
 
 
-class Statement(msgspec.Struct, array_like=True, tag="w", gc=False):
-    """One statement that may write."""
+class Read(msgspec.Struct, array_like=True, tag="r", gc=False):
+    """Statements that cannot write, whatever they say, of one snapshot."""
 
     id: int
     account: str
     service: str
     database: str
     plan: str
-    sql: str
-    params: list[Any] | dict[str, Any]
+    statements: list[Statement]
+    #: Whether the answer has one result of its own, or a list of results with totals.
+    batch: bool
+
+
+class Write(msgspec.Struct, array_like=True, tag="w", gc=False):
+    """Statements that may write, as one transaction."""
+
+    id: int
+    account: str
+    service: str
+    database: str
+    plan: str
+    statements: list[Statement]
+    batch: bool
 
 
 class Done(msgspec.Struct, array_like=True, tag="d", gc=False):
-    """The statement is done, durably; the answer's JSON."""
+    """The statements are done, durably; the answer's JSON."""
 
     id: int
     body: bytes
 
 
 class NotShort(msgspec.Struct, array_like=True, tag="l", gc=False):
-    """The statement is not done at once: nothing was done or counted. Ask with `Run`."""
+    """They are not done at once: nothing was done or counted. Ask with `Run`."""
 
     id: int
 
@@ -57,7 +58,7 @@ class Failed(msgspec.Struct, array_like=True, tag="e", gc=False):
     retry_after_ms: int
 
 
-Operation = Select | Statement
+Operation = Read | Write
 Answer = Done | NotShort | Failed
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,4 +1,4 @@
-"""The statements of a `RunRequest`: a msgpack array.
+"""The statements of a request: a msgpack array.
 
 Parameters are null, 64-bit integers, floats, text or binary; positional ones are an array, named ones a map. Changing a
 field's order or type breaks the wire: the golden-bytes test guards it.

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def _is_read(op: frames.Operation) -> bool:
-    return isinstance(op, frames.Select)
+    return isinstance(op, frames.Read)
 
 
 class Shard:

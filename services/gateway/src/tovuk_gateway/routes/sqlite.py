@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Security
 from tovuk.sqlite.v1 import sqlite_pb2 as pb
 from tovuk.sqlite.v1 import statements as payload
 from tovuk_gateway import limits
-from tovuk_gateway.bodies import json_object, whole
+from tovuk_gateway.bodies import whole
 from tovuk_gateway.chain import Disconnected, Need, need_capability
 from tovuk_gateway.errors import InvalidRequest
 from tovuk_gateway.routes import contract, models
@@ -130,7 +130,7 @@ def router(context: Context) -> APIRouter:
         caller, found = await context.admit_to_service(request, Need.DATA_WRITE, service)
         need_capability(found, "sqlite")
         asked = run_request(
-            json_object(await whole(request.receive, request.headers, limit_bytes=limits.QUERY_BODY_BYTES_MAX)),
+            await whole(request.receive, request.headers, limit_bytes=limits.QUERY_BODY_BYTES_MAX),
             estimate=_flag(query_text(request, "estimate")),
         )
         asked.target.CopyFrom(pb.Target(account_id=caller.account_id, service_id=found.id, database=database))
@@ -140,9 +140,9 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def run_request(content: dict[str, Any], *, estimate: bool) -> pb.RunRequest:
-    """The body of a query on the wire. Raises InvalidRequest, ParametersInvalid, BatchTooMany."""
-    asked = query_of(content, estimate=estimate)
+def run_request(body: bytes | bytearray, *, estimate: bool) -> pb.RunRequest:
+    """The body of a query on the wire. Raises InvalidJson, InvalidRequest, ParametersInvalid, BatchTooMany."""
+    asked = query_of(body, estimate=estimate)
     return pb.RunRequest(
         statements=payload.encode(asked.statements), batch=asked.batch, estimate=estimate, cursor=asked.cursor
     )

@@ -1,12 +1,14 @@
 """Statements as the wire takes them, and their answers; both ways of a request use these.
 
-Hot path: below 6 µs of CPU a statement, parsing and answering together.
+Hot path: below 6 µs of CPU a request, parsing and answering together, and below 1 µs a further statement of a batch.
 """
 
 import base64
 import binascii
 import math
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
 
 from tovuk.sqlite.v1 import frames
 from tovuk.sqlite.v1 import statements as payload
@@ -18,6 +20,12 @@ from tovuk_kit.errors import Outcome, RemoteError, ServiceUnavailable, TovukErro
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _REALS = {"inf": math.inf, "-inf": -math.inf}
+_Integer = Annotated[int, msgspec.Meta(ge=_INT_MIN, le=_INT_MAX)]
+_Value = bool | _Integer | float | str | dict[str, str] | None
+_Values = list[_Value]
+_Named = dict[str, _Value]
+#: What is not sent on as JSON says it.
+_CONVERTED: Final = frozenset({bool, dict})
 #: What a statement that cannot write begins with; it is held to that by the service.
 _READS = ("select", "values")
 
@@ -30,8 +38,44 @@ class Query(NamedTuple):
     cursor: str
 
 
-def query_of(content: dict[str, Any], *, estimate: bool) -> Query:
-    """Raises InvalidRequest, ParametersInvalid, BatchTooMany."""
+class _Sent(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    sql: str
+    params: _Values | _Named | None = None
+
+
+class _Body(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    sql: str | msgspec.UnsetType = msgspec.UNSET
+    params: _Values | _Named | None = None
+    cursor: str | None = None
+    statements: list[_Sent] | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def query_of(body: bytes | bytearray, *, estimate: bool) -> Query:
+    """Raises InvalidJson, InvalidRequest, ParametersInvalid, BatchTooMany."""
+    try:
+        sent = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _look_closely(json_object(body), estimate=estimate)
+    if sent.statements is msgspec.UNSET and sent.sql is not msgspec.UNSET:
+        return Query([payload.Statement(sent.sql, _decoded(0, sent.params))], False, sent.cursor or "")
+    if (
+        sent.statements is msgspec.UNSET
+        or not 1 <= len(sent.statements) <= limits.BATCH_ENTRIES_MAX
+        or (sent.sql, sent.params, sent.cursor, estimate) != (msgspec.UNSET, None, None, False)
+    ):
+        return _look_closely(json_object(body), estimate=estimate)
+    statements = [
+        payload.Statement(statement.sql, _decoded(index, statement.params))
+        for index, statement in enumerate(sent.statements)
+    ]
+    return Query(statements, True, "")
+
+
+def _look_closely(content: dict[str, Any], *, estimate: bool) -> Query:
+    """A body that is not just so: with fields nobody asked for, or with something wrong in it, which is told."""
     cursor = content.get("cursor")
     if cursor is None:
         cursor = ""
@@ -52,17 +96,17 @@ def query_of(content: dict[str, Any], *, estimate: bool) -> Query:
 def op_of(
     account_id: str, service_id: str, database: str, plan: str, body: bytes | bytearray
 ) -> frames.Operation | None:
-    """One statement for the data channel, of a body that was read whole; None for what goes by Run."""
-    statements, batch, cursor = query_of(json_object(body), estimate=False)
-    if batch or cursor:
+    """A query for the data channel, of a body that was read whole; None for what goes by Run."""
+    statements, batch, cursor = query_of(body, estimate=False)
+    if cursor:
         return None
-    sql, params = statements[0].sql, statements[0].params
-    kind = frames.Select if sql[:6].lower() in _READS else frames.Statement
-    return kind(0, account_id, service_id, database, plan, sql, params)
+    reads = all(statement.sql[:6].lower() in _READS for statement in statements)
+    kind = frames.Read if reads else frames.Write
+    return kind(0, account_id, service_id, database, plan, statements, batch)
 
 
 def answer_of(result: frames.Answer | TovukError) -> Answer | None:
-    """The HTTP answer to a statement's result; None for one that Run must do. Raises TovukError."""
+    """The HTTP answer to a query's result; None for one that Run must do. Raises TovukError."""
     if isinstance(result, frames.Done):
         return Answer(200, result.body)
     if isinstance(result, frames.NotShort | ServiceUnavailable):
@@ -80,14 +124,24 @@ def _statement(index: int, content: object) -> payload.Statement:
     if not isinstance(content, dict) or not isinstance(content.get("sql"), str):
         raise InvalidRequest(reason="a statement is an object with sql, a string, and params")
     params = content.get("params")
-    if params is None:
-        return payload.Statement(content["sql"], [])
-    if isinstance(params, list):
-        return payload.Statement(content["sql"], [_value(index, value) for value in params])
-    if isinstance(params, dict):
-        named = {name.lstrip(":@$"): _value(index, value) for name, value in params.items()}
-        return payload.Statement(content["sql"], named)
-    raise ParametersInvalid(statement=index, reason="params must be an array or an object")
+    if params is not None and not isinstance(params, list | dict):
+        raise ParametersInvalid(statement=index, reason="params must be an array or an object")
+    return payload.Statement(content["sql"], _params(index, params))
+
+
+def _decoded(index: int, sent: _Values | _Named | None) -> list[Any] | dict[str, Any]:
+    """Parameters whose types were looked at."""
+    if isinstance(sent, list) and _CONVERTED.isdisjoint(map(type, sent)):
+        return sent
+    return _params(index, sent)
+
+
+def _params(index: int, sent: list[Any] | dict[str, Any] | None) -> list[Any] | dict[str, Any]:
+    if isinstance(sent, dict):
+        return {name.lstrip(":@$"): _value(index, value) for name, value in sent.items()}
+    if not sent:
+        return []
+    return [_value(index, value) for value in sent]
 
 
 def _value(index: int, value: Any) -> payload.Value:

@@ -57,7 +57,7 @@ class Budget:
     file_bytes: int
     #: By time.monotonic.
     ends_at_s: float
-    #: Rows of each result, and bytes of the JSON of all of them.
+    #: Rows of each result, and bytes of the JSON of all of them: of the last one's rows, and all of those before.
     result_rows: int
     result_bytes: int
     #: Parameters of one statement.
@@ -79,10 +79,9 @@ class Exhausted(Exception):
 
 
 class Short(NamedTuple):
-    """One statement that is expected to be done at once, and the rows it may read and write."""
+    """Statements that are expected to be done at once, all or none, and the rows they may read and write."""
 
-    sql: str
-    params: Sequence[Value] | Mapping[str, Value]
+    statements: Sequence[Statement]
     rows_read: int
     rows_written: int
 
@@ -121,19 +120,20 @@ class Fenced(Exception):
     """The epoch an effect was charged to is dead; nothing was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one statement gave. `rows` is a JSON array of arrays; `more` says that it was cut at the page's end."""
+class Results(NamedTuple):
+    """What the statements of one run gave."""
 
-    columns: tuple[str, ...]
-    rows: bytes
-    row_count: int
+    #: A JSON object each, with commas between: columns, rows, rowCount, rowsRead, rowsWritten, vmSteps, fullscanSteps,
+    #: changes, and lastInsertRowid, 0 where nothing was changed.
+    content: bytes
     rows_read: int
     rows_written: int
     vm_steps: int
-    fullscan_steps: int
+    #: Of each statement.
+    fullscan_steps: Sequence[int]
     changes: int
-    last_insert_rowid: int
+    #: Rows of the last statement's page, and whether it was cut at the page's end.
+    row_count: int
     more: bool
 
 
@@ -163,7 +163,7 @@ class Reader(Protocol):
         """Rows the last run read, however it ended."""
         ...
 
-    def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
+    def run(self, statements: Sequence[Statement], budget: Budget) -> Results:
         """The results. Raises NotARead, Exhausted, and what a statement does wrong."""
         ...
 
@@ -172,7 +172,7 @@ class Reader(Protocol):
         """Whether a statement is open for `next_page`; until it ends nothing else runs."""
         ...
 
-    def next_page(self, budget: Budget) -> Result:
+    def next_page(self, budget: Budget) -> Results:
         """The next rows of the suspended statement, on its snapshot, with its own figures. What raises ends it."""
         ...
 
@@ -180,7 +180,7 @@ class Reader(Protocol):
         """End the suspended statement, if there is one."""
         ...
 
-    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> "list[Result | Failed | NotShort]":
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> "list[Results | Failed | NotShort]":
         """Run each by itself, all on one snapshot. Where one fails, what `run` would raise stands in its place.
 
         Results are whole. Nothing asks for more; none is begun after `total_s`.
@@ -211,11 +211,11 @@ class Writer(Reader, Protocol):
         """Begin a transaction."""
         ...
 
-    def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
+    def run(self, statements: Sequence[Statement], budget: Budget) -> Results:
         """All statements or none, within the transaction; what raises undoes this run alone."""
         ...
 
-    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> "list[Result | Failed | NotShort]":
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> "list[Results | Failed | NotShort]":
         """Run each by itself within the transaction: what fails undoes itself alone."""
         ...
 

@@ -42,7 +42,7 @@ from tovuk_sqlite.store.base import (
     NotShort,
     Plan,
     Reader,
-    Result,
+    Results,
     Short,
     ShortBounds,
     Statement,
@@ -58,11 +58,10 @@ from tovuk_sqlite.store.own import (
     forgetting,
     is_syntax,
 )
-from tovuk_sqlite_native import HIDDEN_PREFIX, VERSION, Connection, Interrupt, SqliteError
-from tovuk_sqlite_native import Result as Page
+from tovuk_sqlite_native import HIDDEN_PREFIX, VERSION, Connection, Interrupt, Ran, Result, SqliteError
 
 #: What the extension must offer.
-INTERFACE: Final = 2
+INTERFACE: Final = 3
 
 _EXHAUSTED: Final = {
     "rows_read": Bound.ROWS_READ,
@@ -149,7 +148,7 @@ class _Connection:
 
     # Tenant SQL.
 
-    def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
+    def run(self, statements: Sequence[Statement], budget: Budget) -> Results:
         self.rows_read = 0
         for index, statement in enumerate(statements):
             if len(statement.params) > budget.params:
@@ -175,15 +174,15 @@ class _Connection:
                 rows, size = budget.result_rows, budget.result_bytes
                 raise ResultTooLarge(statement=error.statement, limit_rows=rows, limit_bytes=size) from error
             raise self._told(error) from error
-        results = list(map(_result, pages))
-        self.rows_read = sum(result.rows_read for result in results)
+        results = _results(pages)
+        self.rows_read = results.rows_read
         return results
 
     @property
     def suspended(self) -> bool:
         return self._sql.suspended
 
-    def next_page(self, budget: Budget) -> Result:
+    def next_page(self, budget: Budget) -> Results:
         try:
             page = self._sql.next_page(
                 rows_read_max=budget.rows_read,
@@ -197,12 +196,12 @@ class _Connection:
             self.rows_read = error.rows_read
             raise self._told(error) from error
         self.rows_read = page.rows_read
-        return _result(page)
+        return _results([page])
 
     def let_go(self) -> None:
         self._sql.close_cursor()
 
-    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Result | Failed | NotShort]:
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Results | Failed | NotShort]:
         try:
             ended = self._sql.run_many(
                 runs,
@@ -216,9 +215,18 @@ class _Connection:
             raise self._told(error) from error
         return [self._ended(one) for one in ended]
 
-    def _ended(self, one: Page | SqliteError | None) -> Result | Failed | NotShort:
-        if isinstance(one, Page):
-            return _result(one)
+    def _ended(self, one: Ran | SqliteError | None) -> Results | Failed | NotShort:
+        if isinstance(one, Ran):
+            return Results(
+                one.content,
+                one.rows_read,
+                one.rows_written,
+                one.vm_steps,
+                one.fullscan_steps,
+                one.changes,
+                one.row_count,
+                False,
+            )
         if one is None:
             return NotShort(begun=False)
         return NotShort(begun=True) if one.kind in _NOT_SHORT else Failed(self._told(one), one.rows_read)
@@ -347,18 +355,17 @@ def _deadline_ms(budget: Budget) -> float:
     return max(0.0, (budget.ends_at_s - time.monotonic()) * 1_000)
 
 
-def _result(page: Page) -> Result:
-    return Result(
-        tuple(page.columns),
-        page.rows,
-        page.row_count,
-        page.rows_read,
-        page.rows_written,
-        page.vm_steps,
-        page.fullscan_steps,
-        page.changes,
-        page.last_insert_rowid if page.changes else 0,
-        not page.complete,
+def _results(pages: Sequence[Result]) -> Results:
+    last = pages[-1]
+    return Results(
+        b",".join(page.content for page in pages) if len(pages) > 1 else last.content,
+        sum(page.rows_read for page in pages),
+        sum(page.rows_written for page in pages),
+        sum(page.vm_steps for page in pages),
+        [page.fullscan_steps for page in pages],
+        sum(page.changes for page in pages),
+        last.row_count,
+        not last.complete,
     )
 
 

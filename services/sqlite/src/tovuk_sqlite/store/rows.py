@@ -1,4 +1,4 @@
-"""Rows of SQL as JSON: reversible, strict, bounded.
+"""Results of SQL as JSON: reversible, strict, bounded.
 
 INTEGER is a number, REAL a number or `{"real": "inf"}`, TEXT a string, BLOB `{"base64": …}`, NULL null. Source:
 decisions.md, SQLite service.
@@ -6,7 +6,7 @@ decisions.md, SQLite service.
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -47,6 +47,12 @@ class Page:
     def json(self) -> bytes:
         """The rows."""
         return b"[" + b",".join(self._parts) + b"]"
+
+
+def content(columns: Sequence[str], page: Page, figures: Mapping[str, int]) -> bytes:
+    """One statement's result as a JSON object: its columns, its rows, how many, and figures by name."""
+    told = b"".join(b',"%b":%d' % (name.encode(), figure) for name, figure in figures.items())
+    return b'{"columns":%b,"rows":%b,"rowCount":%d%b}' % (_encoder.encode(columns), page.json(), page.count, told)
 
 
 def encoded(row: Sequence[object]) -> bytes:

@@ -31,7 +31,7 @@ from tovuk_sqlite.errors import (
     TextInvalid,
     TooManyParameters,
 )
-from tovuk_sqlite.limits import QUERY_SECONDS_MAX, STATEMENT_BYTES_MAX, VALUE_BYTES_MAX
+from tovuk_sqlite.limits import PARAMETER_ENTRIES_MAX_ELSE, QUERY_SECONDS_MAX, STATEMENT_BYTES_MAX, VALUE_BYTES_MAX
 from tovuk_sqlite.store.base import (
     Bound,
     Budget,
@@ -42,7 +42,7 @@ from tovuk_sqlite.store.base import (
     NotShort,
     Plan,
     Reader,
-    Result,
+    Results,
     Short,
     ShortBounds,
     Statement,
@@ -59,7 +59,7 @@ from tovuk_sqlite.store.own import (
     forgetting,
     is_syntax,
 )
-from tovuk_sqlite.store.rows import Page
+from tovuk_sqlite.store.rows import Page, content
 
 #: Steps of the virtual machine between two looks at the budget; some tenths of a millisecond.
 _LOOK_STEPS: Final = 5_000
@@ -207,7 +207,7 @@ class _Connection:
 
     # Tenant SQL.
 
-    def run(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
+    def run(self, statements: Sequence[Statement], budget: Budget) -> Results:
         self._budget, self._stop, self._written = budget, None, 0
         self._rows_read, self._rows_written, self._read = budget.rows_read, budget.rows_written, 0
         self._own("SAVEPOINT run" if self._writes else "BEGIN")
@@ -240,15 +240,15 @@ class _Connection:
     def suspended(self) -> bool:
         return False
 
-    def next_page(self, budget: Budget) -> Result:
+    def next_page(self, budget: Budget) -> Results:
         raise AssertionError("this engine suspends nothing")
 
     def let_go(self) -> None:
         """Nothing is ever suspended."""
 
-    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Result | Failed | NotShort]:
+    def run_short(self, runs: Sequence[Short], bounds: ShortBounds) -> list[Results | Failed | NotShort]:
         ends_at_s = time.monotonic() + bounds.total_s
-        ended: list[Result | Failed | NotShort] = []
+        ended: list[Results | Failed | NotShort] = []
         for run in runs:
             now = time.monotonic()
             # A statement may have ended the transaction: what followed would commit by itself.
@@ -257,7 +257,7 @@ class _Connection:
             ended.append(NotShort(begun=False) if over else self._short(run, bounds, now))
         return ended
 
-    def _short(self, run: Short, bounds: ShortBounds, now: float) -> Result | Failed | NotShort:
+    def _short(self, run: Short, bounds: ShortBounds, now: float) -> Results | Failed | NotShort:
         budget = Budget(
             run.rows_read,
             run.rows_written,
@@ -266,11 +266,11 @@ class _Connection:
             now + bounds.each_s,
             bounds.result_rows,
             bounds.result_bytes,
-            len(run.params),
+            PARAMETER_ENTRIES_MAX_ELSE,
             whole=True,
         )
         try:
-            return self.run([Statement(run.sql, run.params)], budget)[0]
+            return self.run(run.statements, budget)
         except (QueryTooSlow, ResultTooLarge):
             return NotShort(begun=True)
         except Exhausted as exhausted:
@@ -280,21 +280,30 @@ class _Connection:
         except (TovukError, NotARead) as error:
             return Failed(error, self.rows_read)
 
-    def _run_all(self, statements: Sequence[Statement], budget: Budget) -> list[Result]:
-        results: list[Result] = []
+    def _run_all(self, statements: Sequence[Statement], budget: Budget) -> Results:
+        results: list[Results] = []
         read = written = size = 0
         for index, statement in enumerate(statements):
             result = self._run_one(index, statement, budget, budget.result_bytes - size)
             results.append(result)
             read += result.rows_read
             written += result.rows_written
-            size += len(result.rows)
+            size += len(result.content)
             self._read, self._scanned = read, 0
             while read > self._rows_read:
                 self._extend(Bound.ROWS_READ, read)
             while written > self._rows_written:
                 self._extend(Bound.ROWS_WRITTEN, written)
-        return results
+        return Results(
+            b",".join(result.content for result in results),
+            read,
+            written,
+            sum(result.vm_steps for result in results),
+            [result.fullscan_steps[0] for result in results],
+            sum(result.changes for result in results),
+            results[-1].row_count,
+            results[-1].more,
+        )
 
     def _extend(self, bound: Bound, used: int) -> None:
         """Raises Exhausted when there is no more."""
@@ -307,7 +316,7 @@ class _Connection:
         else:
             self._rows_written += more
 
-    def _run_one(self, index: int, statement: Statement, budget: Budget, bytes_max: int) -> Result:
+    def _run_one(self, index: int, statement: Statement, budget: Budget, bytes_max: int) -> Results:
         params = self._checked(index, statement, budget)
         skip = budget.skip_rows
         page = Page(budget.result_rows, bytes_max, whole=budget.whole)
@@ -344,18 +353,18 @@ class _Connection:
             raise StatementDenied(statement=index, detail=f"names that begin with {OWN_PREFIX} are the platform's")
         # SQLite's own figure stands still where a statement changes nothing; rows of triggers are not in it.
         changes = self._sql.changes() if self._sql.total_changes() != changes_before else 0
-        return Result(
-            self._columns,
-            page.json(),
-            page.count,
-            max(self._scanned, page.count + budget.skip_rows),
-            self._written - written_before,
-            self._steps,
-            self._scanned,
-            changes,
-            self._sql.last_insert_rowid() if changes else 0,
-            page.full,
-        )
+        read = max(self._scanned, page.count + budget.skip_rows)
+        written = self._written - written_before
+        figures = {
+            "rowsRead": read,
+            "rowsWritten": written,
+            "vmSteps": self._steps,
+            "fullscanSteps": self._scanned,
+            "changes": changes,
+            "lastInsertRowid": self._sql.last_insert_rowid() if changes else 0,
+        }
+        told = content(self._columns, page, figures)
+        return Results(told, read, written, self._steps, [self._scanned], changes, page.count, page.full)
 
     def _checked(self, index: int, statement: Statement, budget: Budget) -> Any:
         if _BLANK.fullmatch(statement.sql):
