@@ -21,6 +21,7 @@ from bench.targets.naive import ROOT
 from bench.targets.redis import redis_server
 from bench.workload import CONNECTIONS, READ_KEYS, VALUE_BYTES, WRITE_KEYS, Operation, value_of
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_apsw import ApswLibrary
 
 #: redis-benchmark takes a number of requests, no time; this many for each second asked for.
 _REDIS_REQUESTS_PER_S = 50_000
@@ -73,7 +74,7 @@ def _in_a_process(folder: Path, seconds: float, *, module: str) -> dict[Operatio
 
 async def engine_rates(folder: Path, seconds: float) -> dict[Operation, float]:
     """Reads and durable writes a second of the kit's SQLite file, in this process."""
-    file = SqliteFile.open(folder / "engine.sqlite")
+    file = SqliteFile.open(folder / "engine.sqlite", ApswLibrary())
     await file.write(
         lambda connection: connection.execute("CREATE TABLE entry (key TEXT PRIMARY KEY, value TEXT)").fetchall()
     )

@@ -10,12 +10,13 @@ import uvloop
 
 from bench.naive.wire import messages, stubs
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_apsw import ApswLibrary
 
 
 class Naive(stubs.NaiveServicer):  # type: ignore[misc]  # generated at import
     """Values in the same durable SQLite file that the product uses."""
 
-    def __init__(self, file: SqliteFile, *, one_by_one: bool) -> None:
+    def __init__(self, file: SqliteFile[apsw.Connection], *, one_by_one: bool) -> None:
         self._file = file
         # Held over a commit, every put is a transaction and a sync of its own.
         self._turn: contextlib.AbstractAsyncContextManager[object] = (
@@ -48,7 +49,7 @@ class Naive(stubs.NaiveServicer):  # type: ignore[misc]  # generated at import
 
 async def serve(port: int, path: str, *, one_by_one: bool) -> None:
     """Serves until the process is ended."""
-    file = SqliteFile.open(path)
+    file = SqliteFile.open(path, ApswLibrary())
     await file.write(
         lambda connection: connection.execute(
             "CREATE TABLE entry (namespace TEXT, key TEXT, value TEXT, PRIMARY KEY (namespace, key)) WITHOUT ROWID"

@@ -8,10 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlite_node import engine_of
 
 from tovuk.common.v1.common_pb2 import Frame
 from tovuk_kit.client import Channel, data_target
 from tovuk_kit.server import RunningServer, start_server
+from tovuk_kit.sqlite_library import Connection, Library
 
 #: `await host(Say=say)` serves the async functions given as methods of `tests.Frames`, whose messages are all Frames.
 Host = Callable[..., Awaitable[RunningServer]]
@@ -19,6 +21,12 @@ Host = Callable[..., Awaitable[RunningServer]]
 GrpcioHost = Callable[..., Awaitable[grpc.aio.Server]]
 #: `method(channel, "Say", "unary_unary")` is the stub's method.
 Method = Callable[..., Any]
+
+
+@pytest.fixture(params=["stock", "native"])
+def library(request: pytest.FixtureRequest) -> Library[Connection]:
+    """What holds for a file holds on every library of SQLite; the native one is the sqlite service's."""
+    return engine_of(request.param).library
 
 
 @pytest.fixture

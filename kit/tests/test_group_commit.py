@@ -1,7 +1,9 @@
 """Groups, faults and full disks, on a disk that fails when it is told to."""
 
 import asyncio
+import os
 import threading
+from pathlib import Path
 
 import apsw
 import pytest
@@ -10,6 +12,7 @@ from tovuk_kit import group_commit
 from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable
 from tovuk_kit.migrations import Migration
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_errors import Failure
 
 SCHEMA = Migration(1, "item", "CREATE TABLE item (k TEXT PRIMARY KEY, v TEXT NOT NULL)", "DROP TABLE item")
 RESERVE_BYTES = 8 << 20
@@ -62,9 +65,13 @@ def disk(tmp_path):
     disk.unregister()
 
 
+#: The disk that fails when it is told to is apsw's alone.
+on_the_disk = pytest.mark.parametrize("library", ["stock"], indirect=True)
+
+
 @pytest.fixture
-async def file(tmp_path, disk):
-    file = SqliteFile.open(tmp_path / "a.db", migrations=[SCHEMA], reserve_bytes=RESERVE_BYTES)
+async def file(tmp_path, disk, library):
+    file = SqliteFile.open(tmp_path / "a.db", library, migrations=[SCHEMA], reserve_bytes=RESERVE_BYTES)
     yield file
     disk.broken, disk.room_bytes = False, None
     await file.close()
@@ -76,6 +83,15 @@ def put(connection, k, v="v"):
 
 def keys(file):
     return file.read(lambda c: [row[0] for row in c.execute("SELECT k FROM item ORDER BY k")])
+
+
+def refuse_writes(path):
+    """Whoever has the file open in this process can only read it from now on."""
+    for handle in Path("/proc/self/fd").iterdir():
+        if handle.is_symlink() and handle.readlink() == path:
+            reading = os.open(path, os.O_RDONLY)
+            os.dup2(reading, int(handle.name), inheritable=False)
+            os.close(reading)
 
 
 @pytest.fixture
@@ -97,11 +113,9 @@ def together(file):
 
 async def test_works_that_wait_share_one_commit(file, together):
     commits = []
-    await file.write(lambda c: c.set_commit_hook(lambda: bool(commits.append(1))))
-    commits.clear()
+    await file.write(lambda c: c.set_wal_hook(lambda *_: commits.append(1) or 0))
     await together(*(lambda c, n=n: put(c, f"k{n}") for n in range(100)))
-    # One for the work that held the writer, one for all that waited.
-    assert len(commits) == 2
+    assert len(commits) == 1
     assert len(keys(file)) == 100
 
 
@@ -133,14 +147,14 @@ async def test_a_table_made_by_a_work_that_fails_is_gone(file, together, attempt
     assert file.read(lambda c: c.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'other'").get) == 0
 
 
-async def test_a_broken_deferred_constraint_fails_its_own_work_alone(file, together):
+async def test_a_broken_deferred_constraint_fails_its_own_work_alone(file, library, together):
     await file.write(
         lambda c: c.execute("CREATE TABLE part (k TEXT REFERENCES item (k) DEFERRABLE INITIALLY DEFERRED)")
     )
     works = [lambda c, k=k: put(c, k) for k in "abcdefg"]
     works.insert(4, lambda c: c.execute("INSERT INTO part VALUES ('none')"))
     results = await together(*works)
-    assert isinstance(results.pop(4), apsw.ConstraintError)
+    assert library.failure(results.pop(4)) is Failure.CONSTRAINT
     assert results == [None] * 7
     assert keys(file) == list("abcdefg")
 
@@ -152,6 +166,7 @@ async def test_a_work_that_ends_the_transaction_fails_its_group_and_not_the_writ
     assert keys(file) == ["b"]
 
 
+@on_the_disk
 async def test_a_commit_that_cannot_be_synced_has_an_unknown_outcome_and_the_file_goes_on(file, disk, together):
     await file.write(lambda c: put(c, "a"))
     disk.broken = True
@@ -162,6 +177,17 @@ async def test_a_commit_that_cannot_be_synced_has_an_unknown_outcome_and_the_fil
     assert set(keys(file)) >= {"a", "d"}
 
 
+async def test_a_commit_that_cannot_be_written_fails_its_group_and_the_file_goes_on(file):
+    await file.write(lambda c: put(c, "a"))
+    refuse_writes(file.path.with_name("a.db-wal"))
+    with pytest.raises(StoreUnavailable) as failure:
+        await file.write(lambda c: put(c, "b"))
+    assert failure.value.outcome is Outcome.UNKNOWN
+    await file.write(lambda c: put(c, "c"))
+    assert set(keys(file)) >= {"a", "c"}
+
+
+@on_the_disk
 async def test_a_full_disk_refuses_what_adds_and_runs_what_is_essential(file, disk, together):
     await file.write(lambda c: put(c, "a", "x" * 100_000))
     disk.room_bytes = 0
@@ -179,6 +205,7 @@ async def test_a_full_disk_refuses_what_adds_and_runs_what_is_essential(file, di
     assert keys(file) == []
 
 
+@on_the_disk
 async def test_writes_come_back_with_the_room_and_the_reserve_with_them(file, disk, tmp_path, monkeypatch):
     monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.0)
     disk.room_bytes = 0

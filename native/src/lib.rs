@@ -7,6 +7,7 @@ mod error;
 mod estimate;
 mod guard;
 mod json;
+mod own;
 mod params;
 mod run;
 mod sqlite;
@@ -14,7 +15,7 @@ mod sqlite;
 use pyo3::prelude::*;
 
 /// Rises whenever what the service calls changes: a service of another number does not use us.
-const INTERFACE: u32 = 3;
+const INTERFACE: u32 = 4;
 
 #[pymodule]
 fn tovuk_sqlite_native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -29,5 +30,6 @@ fn tovuk_sqlite_native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult
     module.add_class::<estimate::PlanStep>()?;
     module.add_class::<estimate::Estimate>()?;
     module.add_class::<connection::Connection>()?;
+    module.add_class::<own::OwnConnection>()?;
     Ok(())
 }

@@ -27,7 +27,7 @@ const STATUSES: [c_int; 4] = [
     ffi::SQLITE_STMTSTATUS_AUTOINDEX,
     ffi::SQLITE_STMTSTATUS_VM_STEP,
 ];
-const PREPARED_SQL_BYTES_MAX: usize = 8_192;
+pub const PREPARED_SQL_BYTES_MAX: usize = 8_192;
 
 /// Stops the run it is given to.
 #[pyclass(frozen, module = "tovuk_sqlite_native")]
@@ -290,14 +290,19 @@ struct Suspended {
     trusted: bool,
 }
 
+/// Statements kept for their next run, by their text.
 #[derive(Default)]
-struct Prepared {
+pub struct Prepared {
     statements: HashMap<String, (Statement, u64)>,
     clock: u64,
 }
 
 impl Prepared {
-    fn put(&mut self, sql: String, statement: Statement) {
+    pub fn take(&mut self, sql: &str) -> Option<Statement> {
+        self.statements.remove(sql).map(|(statement, _)| statement)
+    }
+
+    pub fn put(&mut self, sql: String, statement: Statement) {
         if self.statements.len() >= PREPARED_MAX {
             let oldest = self.statements.iter().min_by_key(|(_, (_, used))| *used).map(|(sql, _)| sql.clone());
             oldest.map(|sql| self.statements.remove(&sql));
@@ -413,7 +418,7 @@ impl Session {
 
     /// The one statement of a text, from the kept ones if it is there.
     pub fn prepare(&mut self, sql: &str, trusted: bool) -> std::result::Result<Statement, Failure> {
-        if let Some((statement, _)) = self.prepared[usize::from(trusted)].statements.remove(sql) {
+        if let Some(statement) = self.prepared[usize::from(trusted)].take(sql) {
             return Ok(statement);
         }
         if sql.contains('\0') {

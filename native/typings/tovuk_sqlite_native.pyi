@@ -6,7 +6,7 @@ the GIL while SQLite runs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 VERSION: Final[str]
 """SQLite's version, "3.54.1"."""
@@ -283,3 +283,34 @@ class Connection:
         """Page count × page size, the running transaction's included."""
 
     def close(self) -> None: ...
+
+class OwnConnection:
+    """A connection to a file of ours: any statement, nothing metered, hidden or bounded, rows as Python's objects. The
+    file is made where there is none. Settings are SQLite's own; nothing but this file can be opened through it.
+    """
+
+    def __init__(self, path: str, *, busy_timeout_ms: int = 5_000) -> None:
+        """Raises SqliteError ("io", "corrupt", "busy")."""
+
+    def rows(self, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+        """Runs every statement of the text to its end, each with all of the parameters; the rows of all. What one that
+        fails leaves of those before it is the open transaction's matter.
+
+        Raises SqliteError; "io" where the connection is closed.
+        """
+
+    def set_wal_hook(self, hook: Callable[[Any, str, int], int] | None, /) -> None:
+        """Called after each commit that wrote, once SQLite is done, with the connection, "main" and the frames in the
+        WAL. From now on SQLite moves no frames by itself, but at the close of the last connection."""
+
+    @property
+    def in_transaction(self) -> bool: ...
+    def changes(self) -> int:
+        """The rows the last INSERT, UPDATE or DELETE changed."""
+
+    def total_changes(self) -> int:
+        """The rows changed since the connection was opened."""
+
+    def last_insert_rowid(self) -> int: ...
+    def close(self, force: bool = False, /) -> None:
+        """Nothing keeps it from closing, forced or not."""

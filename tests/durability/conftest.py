@@ -14,6 +14,7 @@ import apsw
 import pytest
 
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_apsw import ApswLibrary
 
 HERE = Path(__file__).parent
 CHILD_SECONDS_MAX = 60
@@ -83,7 +84,7 @@ def losses(writer: ModuleType) -> Callable[[Path, set[int]], "list[str]"]:
 
     async def examine(database: Path, acknowledged: set[int]) -> list[str]:
         try:
-            file = SqliteFile.open(database, reserve_bytes=65536)
+            file = SqliteFile.open(database, ApswLibrary(), reserve_bytes=65536)
         except Exception as error:  # noqa: BLE001 -- any failure is a finding
             return [f"cannot be opened: {error!r}"]
         async with contextlib.AsyncExitStack() as stack:

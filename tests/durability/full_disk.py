@@ -1,6 +1,6 @@
 """The process whose disk fills up: runs through a full disk and back, and prints what it saw as JSON.
 
-python full_disk.py FOLDER    (a small filesystem of its own)
+python full_disk.py FOLDER ENGINE    (a small filesystem of its own; the library of that engine)
 """
 
 import asyncio
@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-import apsw
+from sqlite_node import engine_of
 
 from tovuk_kit.errors import StorageFull
 from tovuk_kit.migrations import Migration
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_library import Connection, Library
 
 ROW_BYTES = 10_000
 BALLAST_BYTES = 20 << 20
@@ -30,12 +31,16 @@ SCHEMA = Migration(
 
 
 class Scenario:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, library: Library[Connection]) -> None:
         self.path = folder / "a.db"
-        self.file = SqliteFile.open(self.path, migrations=[SCHEMA])
+        self.library = library
+        self.open()
         self.rows: set[int] = set()
         self.next = 0
         self.units = 0
+
+    def open(self) -> None:
+        self.file = SqliteFile.open(self.path, self.library, migrations=[SCHEMA])
 
     async def add_row(self) -> bool:
         n, self.next = self.next, self.next + 1
@@ -81,15 +86,15 @@ class Scenario:
         )
 
 
-def add_unit(connection: apsw.Connection, line: int) -> None:
+def add_unit(connection: Connection, line: int) -> None:
     connection.execute("INSERT INTO usage VALUES (?, 1) ON CONFLICT DO UPDATE SET units = units + 1", (line,))
 
 
-async def main(folder: Path) -> dict[str, object]:
+async def main(folder: Path, library: Library[Connection]) -> dict[str, object]:
     ballast = folder / "ballast"
     ballast.write_bytes(bytes(BALLAST_BYTES))
     seen: dict[str, object] = {}
-    run = Scenario(folder)
+    run = Scenario(folder, library)
     reserve = folder / "a.db.reserve"
     seen["reserve held at first"] = reserve.exists()
     await run.fill()
@@ -109,12 +114,12 @@ async def main(folder: Path) -> dict[str, object]:
     seen["recovers with the disk"] = await run.add_rows_until(5)
     seen["intact at the end"] = run.intact()
     await run.file.close()
-    run.file = SqliteFile.open(run.path, migrations=[SCHEMA])
+    run.open()
     seen["intact when opened again"] = run.intact()
     await run.file.close()
     seen["reserve held at the end"] = reserve.exists()
     fill_up(ballast)
-    run.file = SqliteFile.open(run.path, migrations=[SCHEMA])
+    run.open()
     await run.delete(sorted(run.rows)[:20])
     seen["opens on a full disk"] = run.intact()
     await run.file.close()
@@ -129,4 +134,4 @@ def fill_up(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(Path(sys.argv[1])))))  # noqa: T201 -- for the test
+    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), engine_of(sys.argv[2]).library))))  # noqa: T201 -- for the test

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlite_node import engine_of
 
 DISK_MIB = 48
 SCRIPT = Path(__file__).with_name("full_disk.py")
+_ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "support")}
 
 
 @pytest.fixture
@@ -21,9 +23,11 @@ def in_small_disk(tmp_path):
     return prefix
 
 
-def test_a_full_disk_refuses_writes_and_nothing_else(in_small_disk, tmp_path):
-    command = [*in_small_disk, sys.executable, str(SCRIPT), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("engine", ["stock", "native"])
+def test_a_full_disk_refuses_writes_and_nothing_else(in_small_disk, tmp_path, engine):
+    engine_of(engine)
+    command = [*in_small_disk, sys.executable, str(SCRIPT), str(tmp_path), engine]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=_ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen.pop("rows before the disk was full") > 500

@@ -21,6 +21,7 @@ import apsw
 from tovuk_kit import sqlite
 from tovuk_kit.migrations import Migration
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_apsw import ApswLibrary
 
 IN_FLIGHT = 32
 BASE_VFS = "unix"
@@ -131,7 +132,7 @@ def trace_folder_syncs(trace: Trace) -> None:
 
 
 async def main(database: Path, first: int, trace: Trace | None) -> None:
-    file = SqliteFile.open(database, migrations=[SCHEMA], reserve_bytes=65536)
+    file = SqliteFile.open(database, ApswLibrary(), migrations=[SCHEMA], reserve_bytes=65536)
     numbers = iter(range(first, first + 10_000_000))
 
     def send() -> None:

@@ -9,19 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
-
-import apsw
+from typing import Any, Final, Generic, TypeVar
 
 from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.reserve import Reserve
-from tovuk_kit.sqlite_errors import is_fault, translated
+from tovuk_kit.sqlite_errors import Failure, translated
+from tovuk_kit.sqlite_library import C, Connection, Library, fault
 
 T = TypeVar("T")
-Work = Callable[[apsw.Connection], T]
+Work = Callable[[C], T]
 Done = Callable[[Any], None]
 #: A work, who hears of its result, and whether it may use the reserve's room.
-Item = tuple[Work[Any], Done, bool]
+Item = tuple[Callable[[Any], Any], Done, bool]
 Answers = list[tuple[Done, Any]]
 
 log = logging.getLogger(__name__)
@@ -42,28 +41,34 @@ SWITCH_SECONDS: Final = 0.0001
 class _GroupFailed(Exception):
     """The transaction of a group is lost as a whole."""
 
-    def __init__(self, cause: apsw.Error, *, at_commit: bool = False) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+    def __init__(self, cause: str, failure: Failure, *, at_commit: bool = False) -> None:
+        super().__init__(cause)
+        self.failure = failure
         # Frames of a failed commit may come back at a restart, unless there was no room to write them all.
-        self.outcome = Outcome.UNKNOWN if at_commit and not isinstance(cause, apsw.FullError) else Outcome.NOT_DONE
+        self.outcome = Outcome.UNKNOWN if at_commit and failure is not Failure.FULL else Outcome.NOT_DONE
 
 
-class GroupCommit:
+class GroupCommit(Generic[C]):
     """One writer thread over one connection, with a second thread that checkpoints beside the commits.
 
     `connect` opens a writing connection; `deliver` takes a group's answers on the writer thread.
     """
 
     def __init__(
-        self, name: str, connect: Callable[[], apsw.Connection], reserve: Reserve, deliver: Callable[[Answers], None]
+        self,
+        name: str,
+        library: Library[C],
+        connect: Callable[[], C],
+        reserve: Reserve,
+        deliver: Callable[[Answers], None],
     ) -> None:
         self._name = name
+        self._library = library
         self._connect = connect
         self._reserve = reserve
         self._deliver = deliver
         self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
-        self._connection: apsw.Connection | None = None
+        self._connection: C | None = None
         self._reopen_at = 0.0
         self._reserve_at = 0.0
         self._schema_version = -1
@@ -126,7 +131,7 @@ class GroupCommit:
             try:
                 return self._commit(group)
             except _GroupFailed as failed:
-                if not isinstance(failed.cause, apsw.FullError):
+                if failed.failure is not Failure.FULL:
                     return self._refuse(group, failed)
             self._free_reserve()
             return self._commit_essential(group)
@@ -150,10 +155,10 @@ class GroupCommit:
         return [next(results) if item[2] else (item[1], StorageFull(retry_after_ms=1000)) for item in group]
 
     def _refuse(self, group: list[Item], failed: _GroupFailed) -> Answers:
-        log.error("a group of %d works of %s failed: %s", len(group), self._name, failed.cause)
-        if not isinstance(failed.cause, apsw.FullError):
+        log.error("a group of %d works of %s failed: %s", len(group), self._name, failed)
+        if failed.failure is not Failure.FULL:
             self._lose_connection()
-        return _all(group, translated(failed.cause, failed.outcome))
+        return _all(group, translated(failed.failure, failed.outcome))
 
     def _commit(self, group: list[Item]) -> Answers:
         """One transaction over the group, or over the part of it that GROUP_SECONDS_MAX admits."""
@@ -166,23 +171,28 @@ class GroupCommit:
                 connection.execute("BEGIN IMMEDIATE")
                 self._schema_version = _schema_version(connection)
                 answers = self._run_apart(connection, group)
-        except apsw.Error as error:
+        except Exception as error:
+            failure = self._library.failure(error)
+            if failure is None:
+                raise
             self._roll_back(connection)
-            raise _GroupFailed(error) from error
+            raise _GroupFailed(str(error), failure) from error
         try:
             connection.execute("COMMIT")
-        except apsw.ConstraintError as error:
-            # A deferred constraint speaks only now, and does not say for whom.
+        except Exception as error:
+            failure = self._library.failure(error)
+            if failure is None:
+                raise
             self._roll_back(connection)
+            if failure is not Failure.CONSTRAINT:
+                raise _GroupFailed(str(error), failure, at_commit=True) from error
+            # A deferred constraint speaks only now, and does not say for whom.
             if len(answers) == 1:
                 return [(group[0][1], error)]
             return self._commit(group[: len(answers) // 2])
-        except apsw.Error as error:
-            self._roll_back(connection)
-            raise _GroupFailed(error, at_commit=True) from error
         return answers
 
-    def _run(self, connection: apsw.Connection, group: list[Item]) -> Answers | None:
+    def _run(self, connection: C, group: list[Item]) -> Answers | None:
         """Run the works without savepoints, which double a group's cost; None when one must be undone by itself."""
         answers: Answers = []
         end = time.monotonic() + GROUP_SECONDS_MAX
@@ -191,7 +201,7 @@ class GroupCommit:
             try:
                 result = work(connection)
             except Exception as error:  # noqa: BLE001 -- a work's exception is its result
-                _raise_if_lost(connection, error)
+                self._raise_if_lost(connection, error)
                 # Changed tables are not among the counted changes.
                 if connection.total_changes() != changes or _schema_version(connection) != self._schema_version:
                     return None
@@ -201,7 +211,7 @@ class GroupCommit:
                 break
         return answers
 
-    def _run_apart(self, connection: apsw.Connection, group: list[Item]) -> Answers:
+    def _run_apart(self, connection: C, group: list[Item]) -> Answers:
         """Run each work in a savepoint of its own."""
         answers: Answers = []
         end = time.monotonic() + GROUP_SECONDS_MAX
@@ -210,7 +220,7 @@ class GroupCommit:
             try:
                 result = work(connection)
             except Exception as error:  # noqa: BLE001 -- a work's exception is its result
-                _raise_if_lost(connection, error)
+                self._raise_if_lost(connection, error)
                 connection.execute("ROLLBACK TO work")
                 result = error
             connection.execute("RELEASE work")
@@ -219,17 +229,20 @@ class GroupCommit:
                 break
         return answers
 
-    def _connected(self) -> apsw.Connection:
+    def _connected(self) -> C:
         if self._connection is None:
             if time.monotonic() < self._reopen_at:
-                raise _GroupFailed(apsw.CantOpenError("the file could not be opened a moment ago"))
+                raise _GroupFailed("the file could not be opened a moment ago", Failure.FAULT)
             try:
                 self._connection = self._connect()
                 self._connection.set_wal_hook(self._wal_grew)
-            except apsw.Error as error:
+            except Exception as error:
+                failure = self._library.failure(error)
+                if failure is None:
+                    raise
                 self._lose_connection()
                 self._reopen_at = time.monotonic() + RETRY_SECONDS
-                raise _GroupFailed(error) from error
+                raise _GroupFailed(str(error), failure) from error
         return self._connection
 
     def _lose_connection(self) -> None:
@@ -237,16 +250,27 @@ class GroupCommit:
         if self._connection is not None:
             try:
                 self._connection.close(True)
-            except apsw.Error:
+            except Exception:
                 log.exception("closing %s", self._name)
         self._connection = None
 
-    def _roll_back(self, connection: apsw.Connection) -> None:
+    def _roll_back(self, connection: C) -> None:
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        except apsw.Error:
+        except Exception:
+            log.exception("rolling back %s", self._name)
             self._lose_connection()
+
+    def _raise_if_lost(self, connection: C, error: BaseException) -> None:
+        """Raise what ended the transaction, if the failure of a work did; a work may have wrapped the store's fault."""
+        cause: BaseException | None = error
+        while cause is not None and not fault(self._library, cause):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause
+        if not connection.in_transaction:
+            raise error
 
     # A full disk.
 
@@ -270,13 +294,13 @@ class GroupCommit:
 
     # The WAL.
 
-    def _wal_grew(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
+    def _wal_grew(self, _connection: C, _schema: str, pages: int) -> int:
         if pages < self._checkpoint_at_pages - CHECKPOINT_PAGES:
             self._checkpoint_at_pages = CHECKPOINT_PAGES
         if pages >= self._checkpoint_at_pages and not self._checkpoint_due.is_set() and not self._checkpoint_behind:
             self._checkpoint_at_pages = pages + CHECKPOINT_PAGES
             self._checkpoint_due.set()
-        return apsw.SQLITE_OK
+        return 0
 
     def _keep_wal_short(self) -> None:
         """Copy back the little the other thread could not, as commits went on: only then does the WAL begin anew."""
@@ -288,46 +312,36 @@ class GroupCommit:
             self._free_reserve()
 
     def _checkpoint_beside(self) -> None:
-        connection: apsw.Connection | None = None
+        connection: C | None = None
         while not self._closing:
             self._checkpoint_due.wait()
             try:
                 connection = connection or self._connect()
                 self._checkpoint(connection)
-            except apsw.Error:
+            except Exception:
                 log.exception("opening %s for a checkpoint", self._name)
             self._checkpoint_behind = True
             self._checkpoint_due.clear()
         if connection is not None:
             connection.close()
 
-    def _checkpoint(self, connection: apsw.Connection | None) -> None:
+    def _checkpoint(self, connection: C | None) -> None:
         if connection is None:
             return
         try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.FullError:
-            self._checkpoint_without_room = self._reserve.held
-        except apsw.Error as error:
-            # Nothing is lost: the WAL is durable and the next checkpoint begins where this one did.
-            log.warning("a checkpoint of %s failed: %s", self._name, error)
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except Exception as error:  # noqa: BLE001 -- nothing of it may end this thread
+            if self._library.failure(error) is Failure.FULL:
+                self._checkpoint_without_room = self._reserve.held
+            else:
+                # Nothing is lost: the WAL is durable and the next checkpoint begins where this one did.
+                log.warning("a checkpoint of %s failed: %s", self._name, error)
 
 
 def _all(group: list[Item], error: TovukError) -> Answers:
     return [(done, error) for _, done, _ in group]
 
 
-def _raise_if_lost(connection: apsw.Connection, error: BaseException) -> None:
-    """Raise what ended the transaction, if the failure of a work did; a work may have wrapped the store's fault."""
-    cause: BaseException | None = error
-    while cause is not None and not is_fault(cause):
-        cause = cause.__cause__ or cause.__context__
-    if cause is not None:
-        raise cause
-    if not connection.in_transaction:
-        raise error
-
-
-def _schema_version(connection: apsw.Connection) -> int:
+def _schema_version(connection: Connection) -> int:
     version: int = connection.execute("PRAGMA schema_version").get
     return version

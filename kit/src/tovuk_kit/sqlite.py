@@ -10,16 +10,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final, Self, TypeVar
-
-import apsw
+from typing import Final, Generic, Self, TypeVar
 
 from tovuk_kit.errors import StoreUnavailable
 from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kit.group_commit import Answers, GroupCommit, Work
 from tovuk_kit.migrations import Migration, apply
 from tovuk_kit.reserve import Reserve
-from tovuk_kit.sqlite_errors import is_fault, translated
+from tovuk_kit.sqlite_errors import translated
+from tovuk_kit.sqlite_library import C, Connection, Library, fault
 from tovuk_kit.sqlite_tx import SqliteTx
 
 T = TypeVar("T")
@@ -62,40 +61,48 @@ class FileInUse(Exception):
 
 
 class SqliteTooOld(Exception):
-    """The SQLite library under apsw has a known corruption bug."""
+    """The SQLite library has a known corruption bug."""
 
 
-class SqliteFile:
-    """One durable SQLite file, written by nobody else.
+class SqliteFile(Generic[C]):
+    """One durable SQLite file, written by nobody else, opened by one library.
 
-    A *work* is a function of the connection. Works run one after the other on the writer thread, in groups of one
-    transaction each, and see the works before them. One that raises undoes its own changes and nobody else's. A work
-    may be run again when its group was rolled back, so it changes nothing but the database, and it returns no
+    A *work* is a function of the library's connection. Works run one after the other on the writer thread, in groups of
+    one transaction each, and see the works before them. One that raises undoes its own changes and nobody else's. A
+    work may be run again when its group was rolled back, so it changes nothing but the database, and it returns no
     exception as a value. `essential` works (deletes, usage, sweeps) go on, by the room of a reserve file, when the
     disk is full.
     """
 
-    def __init__(self, path: Path, lock: int, reserve: Reserve, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, path: Path, library: Library[C], lock: int, reserve: Reserve, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.path = path
+        self._library = library
         self._lock = lock
         self._loop = loop
         self._closed = False
-        self._writer = GroupCommit(path.name, partial(_connect, path, WRITER_PRAGMAS), reserve, self._deliver)
+        connect = partial(_connect, library, path, WRITER_PRAGMAS)
+        self._writer = GroupCommit(path.name, library, connect, reserve, self._deliver)
         self._readers = threading.local()
-        self._reader_connections: list[apsw.Connection] = []
+        self._reader_connections: list[C] = []
         self._read_threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix=f"read {path.name}")
 
     @classmethod
     def open(
-        cls, path: str | Path, *, migrations: Sequence[Migration] = (), reserve_bytes: int = RESERVE_BYTES
+        cls,
+        path: str | Path,
+        library: Library[C],
+        *,
+        migrations: Sequence[Migration] = (),
+        reserve_bytes: int = RESERVE_BYTES,
     ) -> Self:
         """Open or create the file, migrate it to the newest version and start its writer.
 
         Called on the running event loop, which it blocks. Raises SqliteTooOld, FileInUse, MigrationError, StorageFull
         or StoreUnavailable.
         """
-        if tuple(map(int, apsw.sqlite_lib_version().split("."))) < SQLITE_VERSION_MIN:
-            raise SqliteTooOld(f"SQLite {apsw.sqlite_lib_version()} lies below {SQLITE_VERSION_MIN}")
+        check_version(library)
         path = Path(path).absolute()
         loop = asyncio.get_running_loop()
         try:
@@ -103,34 +110,34 @@ class SqliteFile:
             lock = _locked(path.with_name(f"{path.name}.lock"))
             try:
                 reserve = Reserve(path.with_name(f"{path.name}.reserve"), reserve_bytes)
-                _prepare_within_room(path, migrations, reserve)
+                _prepare_within_room(library, path, migrations, reserve)
             except BaseException:
                 os.close(lock)
                 raise
         except OSError as error:
             raise translated(error) from error
-        except apsw.Error as error:
-            if is_fault(error):
-                raise translated(error) from error
+        except Exception as error:
+            if failure := fault(library, error):
+                raise translated(failure) from error
             raise
-        file = cls(path, lock, reserve, loop)
+        file = cls(path, library, lock, reserve, loop)
         file._writer.start()
         return file
 
-    def submit(self, work: Work[T], done: Callable[[T | BaseException], None], *, essential: bool = False) -> None:
+    def submit(self, work: Work[C, T], done: Callable[[T | BaseException], None], *, essential: bool = False) -> None:
         """Queue `work`; on the event loop `done` gets its result, once that is durable, or its exception.
 
         `done` may get StorageFull or StoreUnavailable instead. Raises StoreUnavailable when closed or overloaded.
         """
         self._writer.put((work, done, essential))
 
-    async def write(self, work: Work[T], *, essential: bool = False) -> T:
+    async def write(self, work: Work[C, T], *, essential: bool = False) -> T:
         """Run `work`; returns when its effect is durable. Raises what it raises, StorageFull or StoreUnavailable."""
         future: asyncio.Future[T] = self._loop.create_future()
         self.submit(work, partial(_settle, future), essential=essential)
         return await future
 
-    def read(self, work: Work[T]) -> T:
+    def read(self, work: Work[C, T]) -> T:
         """Run `work` on the calling thread over one snapshot: all that is acknowledged, nothing unfinished.
 
         For short reads; several in one work share the snapshot's cost. Raises what `work` raises, or StoreUnavailable.
@@ -143,12 +150,12 @@ class SqliteFile:
             finally:
                 if connection.in_transaction:
                     connection.execute("COMMIT")
-        except apsw.Error as error:
-            if is_fault(error):
-                raise translated(error) from error
+        except Exception as error:
+            if failure := fault(self._library, error):
+                raise translated(failure) from error
             raise
 
-    async def read_in_thread(self, work: Work[T]) -> T:
+    async def read_in_thread(self, work: Work[C, T]) -> T:
         """`read` on another thread, for reads that may take long."""
         if self._closed:
             raise StoreUnavailable
@@ -167,12 +174,12 @@ class SqliteFile:
         self._writer.close()
         os.close(self._lock)
 
-    def _reader(self) -> apsw.Connection:
+    def _reader(self) -> C:
         if self._closed:
             raise StoreUnavailable
-        connection: apsw.Connection | None = getattr(self._readers, "connection", None)
+        connection: C | None = getattr(self._readers, "connection", None)
         if connection is None:
-            connection = self._readers.connection = _connect(self.path, READER_PRAGMAS)
+            connection = self._readers.connection = _connect(self._library, self.path, READER_PRAGMAS)
             self._reader_connections.append(connection)
         return connection
 
@@ -200,32 +207,41 @@ def _settle(future: "asyncio.Future[T]", result: T | BaseException) -> None:
         future.set_result(result)
 
 
-def _connect(path: Path, pragmas: Sequence[str]) -> apsw.Connection:
-    connection = apsw.Connection(str(path), statementcachesize=256)
-    connection.set_busy_timeout(5000)
+def check_version(library: Library[Connection]) -> None:
+    """Raises SqliteTooOld."""
+    if tuple(map(int, library.version.split("."))) < SQLITE_VERSION_MIN:
+        raise SqliteTooOld(f"SQLite {library.version} lies below {SQLITE_VERSION_MIN}")
+
+
+def _connect(library: Library[C], path: Path, pragmas: Sequence[str]) -> C:
+    connection = library.connect(path)
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
 
 
-def _prepare_within_room(path: Path, migrations: Sequence[Migration], reserve: Reserve) -> None:
+def _prepare_within_room(
+    library: Library[Connection], path: Path, migrations: Sequence[Migration], reserve: Reserve
+) -> None:
     """Prepare the file; on a full disk even its index in shared memory needs some of the reserve's room."""
     try:
-        _prepare(path, migrations)
+        _prepare(library, path, migrations)
         reserve.make()
-    except apsw.Error as error:
-        if not is_fault(error) or not reserve.exists or reserve.free_bytes > OPENING_BYTES:
+    except Exception as error:
+        if not fault(library, error) or not reserve.exists or reserve.free_bytes > OPENING_BYTES:
             raise
         reserve.give_up()
-        _prepare(path, migrations)
+        _prepare(library, path, migrations)
 
 
-def _prepare(path: Path, migrations: Sequence[Migration]) -> None:
+def _prepare(library: Library[Connection], path: Path, migrations: Sequence[Migration]) -> None:
     created = not path.exists()
-    with contextlib.closing(_connect(path, WRITER_PRAGMAS)) as connection:
+    with contextlib.closing(_connect(library, path, WRITER_PRAGMAS)) as connection:
         if migrations:
-            with connection:
-                apply(SqliteTx(connection), migrations)
+            # What fails is rolled back when the connection closes.
+            connection.execute("BEGIN")
+            apply(SqliteTx(connection, library), migrations)
+            connection.execute("COMMIT")
     if created:
         sync_folder(path.parent)
 

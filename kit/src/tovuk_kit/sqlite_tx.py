@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-import apsw
-
 from tovuk_kit.database import ConstraintViolated, Value
+from tovuk_kit.sqlite_errors import Failure
+from tovuk_kit.sqlite_library import Connection, Library
 
 
 class SqliteTx:
     """A transaction that is rolled back by its owner when `failed`: PostgreSQL forgives no failed statement either."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection, library: Library[Connection]) -> None:
         self._connection = connection
+        self._library = library
         self.failed: BaseException | None = None
 
     @property
@@ -22,11 +23,11 @@ class SqliteTx:
     def execute(self, sql: str, params: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(sql, params).fetchall()
-        except apsw.ConstraintError as error:
-            self.failed = ConstraintViolated(str(error))
-            raise self.failed from error
         except BaseException as error:
             self.failed = error
+            if self._library.failure(error) is Failure.CONSTRAINT:
+                self.failed = ConstraintViolated(str(error))
+                raise self.failed from error
             raise
 
     def lock(self, name: str) -> None:

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from tovuk_sqlite.directory import Directory, Target
 from tovuk_sqlite.errors import DatabaseNotFound
-from tovuk_sqlite.store.base import Database
+from tovuk_sqlite.store.base import Database, Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog, State
 
 _DATABASE = Database("sqlite_1", "DB", "service_1", "account_1", 0)
@@ -16,8 +16,8 @@ _TARGET = Target("account_1", "service_1", "DB")
 
 
 @pytest_asyncio.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[SqliteCatalog]:
-    opened = await SqliteCatalog.open(tmp_path)
+async def catalog(tmp_path: Path, engine: Engine) -> AsyncIterator[SqliteCatalog]:
+    opened = await SqliteCatalog.open(tmp_path, engine.library)
     await opened.create(_DATABASE, 4096)
     yield opened
     await opened.close()

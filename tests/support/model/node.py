@@ -10,6 +10,7 @@ from tovuk.metering.v1 import metering_pb2 as wire
 from tovuk_kit import migrations
 from tovuk_kit.database import Tx
 from tovuk_kit.errors import TovukError
+from tovuk_kit.sqlite_apsw import ApswLibrary
 from tovuk_kit.sqlite_tx import SqliteTx
 from tovuk_metering.api import Leases, UsageApi
 from tovuk_metering.clients.reports import LeaseTotals, LevelTotals, Report
@@ -32,10 +33,10 @@ class MemoryDatabase:
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         with self._connection:
-            return work(SqliteTx(self._connection))
+            return work(SqliteTx(self._connection, ApswLibrary()))
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        return work(SqliteTx(self._connection))
+        return work(SqliteTx(self._connection, ApswLibrary()))
 
     async def close(self) -> None:
         self._connection.close()

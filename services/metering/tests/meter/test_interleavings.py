@@ -19,6 +19,7 @@ import pytest
 
 from tovuk_kit import migrations
 from tovuk_kit.clock import FakeClock
+from tovuk_kit.sqlite_apsw import ApswLibrary
 from tovuk_kit.sqlite_tx import SqliteTx
 from tovuk_metering.clients.reports import LeaseTotals, LevelTotals, Report
 from tovuk_metering.meter import heartbeats, leases, levels, limiting, reports
@@ -340,7 +341,7 @@ class World:
         # Half of the runs live through a midnight.
         self.clock = FakeClock(1_800_057_600_000 - (self.rng.randint(1_000, 60_000) if seed % 2 else -3_600_000))
         connection = apsw.Connection(":memory:")
-        self.tx = SqliteTx(connection)
+        self.tx = SqliteTx(connection, ApswLibrary())
         migrations.apply(self.tx, migrations.load("tovuk_metering.store"))
         self.liveness = Liveness(self.clock)
         self.events: list[tuple[int, int, Replica | None, Callable[[], object]]] = []

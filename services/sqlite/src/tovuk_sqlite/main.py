@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 def _engine(settings: Settings) -> Engine:
-    """The process loads the one library it opens databases with, and no other for them."""
+    """The process loads one library of SQLite, which opens databases and the catalog."""
     if settings.engine != "stock" and (settings.engine == "native" or find_spec("tovuk_sqlite_native")):
         from tovuk_sqlite.store.native import NativeEngine, OtherInterface
 
@@ -86,16 +86,17 @@ async def _rebuild(settings: Settings) -> None:
         sys.exit(
             "there is nothing to rebuild from: TOVUK_SQLITE_ARCHIVE_URL names no archive outside of the lost folder"
         )
+    engine = _engine(settings)
     control = Channel(settings.control_target, settings.internal_key.get_secret_value(), "control")
     moves = ControlMoves(control, settings.shard)
     store_id, _ = await moves.databases()
-    catalog = await SqliteCatalog.open(settings.data_dir, lost_store_id=store_id)
+    catalog = await SqliteCatalog.open(settings.data_dir, engine.library, lost_store_id=store_id)
     if not catalog.unfinished:
         sys.exit(f"{settings.data_dir} is a whole folder already")
     ownership = _ownership(settings, catalog, control)
     await ownership.acquire()
     _, placed = await moves.databases()
-    await recover(catalog, _engine(settings), _archive(settings), settings.data_dir, placed, SystemClock())
+    await recover(catalog, engine, _archive(settings), settings.data_dir, placed, SystemClock())
     await catalog.finish()
     await catalog.close()
     await ownership.close()
@@ -105,7 +106,7 @@ async def _rebuild(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     internal_key = settings.internal_key.get_secret_value()
     engine = _engine(settings)
-    catalog = await SqliteCatalog.open(settings.data_dir)
+    catalog = await SqliteCatalog.open(settings.data_dir, engine.library)
     if catalog.unfinished:
         sys.exit("tovuk-sqlite does not start: its folder is being rebuilt; run tovuk-sqlite rebuild again")
     control = Channel(settings.control_target, internal_key, "control")

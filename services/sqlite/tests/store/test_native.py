@@ -1,9 +1,7 @@
 """What holds for the native engine alone: exact rows, and nothing that ends others' transaction."""
 
-from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from tovuk_kit.errors import TovukError
@@ -99,13 +97,6 @@ def test_a_suspended_statement_ends_when_it_is_let_go_or_fails(tables: Any, make
     tables.read("select id from t", result_rows=10, resumable=True)
     tables.reader.let_go()
     assert tables.rows("select count(*) from t") == b"[[1000]]"
-
-
-def test_the_other_library_opens_none_of_its_files(file: Any, tmp_path: Path) -> None:
-    """A process that closes a descriptor of a file loses all its locks on it: each library has files of its own."""
-    file.write("create table t(a)", "insert into t values (1)")
-    file.rows("select * from t")
-    assert [connection.filename for connection in apsw.connections() if str(tmp_path) in connection.filename] == []
 
 
 def test_a_build_for_another_version_of_the_service_is_not_used(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

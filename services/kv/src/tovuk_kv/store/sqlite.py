@@ -18,6 +18,7 @@ import apsw
 from tovuk_kit.errors import InternalError, StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.migrations import load
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_apsw import ApswLibrary
 from tovuk_kit.usage import UsageStore
 from tovuk_kv.limits import SWEEP_SLICE_KEYS
 from tovuk_kv.store.base import (
@@ -75,7 +76,7 @@ _NAMESPACE = "SELECT id, name, service_id, account_id, created_at_ms, number FRO
 class SqliteStore:
     """The Store of one SQLite file: a single partition, owned by this process."""
 
-    def __init__(self, file: SqliteFile, files: ValueFiles, store_id: str, cursor_key: bytes) -> None:
+    def __init__(self, file: SqliteFile[apsw.Connection], files: ValueFiles, store_id: str, cursor_key: bytes) -> None:
         self.cursor_key = cursor_key
         self.usage_stores: Sequence[UsageStore] = (SqliteUsage(file, f"kv/{store_id}/0"),)
         self._file = file
@@ -88,7 +89,7 @@ class SqliteStore:
 
         Raises what SqliteFile.open raises.
         """
-        file = SqliteFile.open(data_dir / "kv.sqlite", migrations=load("tovuk_kv.store"))
+        file = SqliteFile.open(data_dir / "kv.sqlite", ApswLibrary(), migrations=load("tovuk_kv.store"))
         identity = {"store_id": secrets.token_hex(16), "cursor_key": secrets.token_bytes(32), "version": 0}
 
         def work(connection: apsw.Connection) -> tuple[str, bytes]:

@@ -19,7 +19,7 @@ class SqliteUsage:
 
     exclusive = True
 
-    def __init__(self, file: SqliteFile, name: str) -> None:
+    def __init__(self, file: SqliteFile[apsw.Connection], name: str) -> None:
         self.name = name
         self._file = file
 

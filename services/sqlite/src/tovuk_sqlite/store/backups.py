@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-import apsw
-
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_library import Connection
 from tovuk_sqlite.store.base import Database
 
 _BACKUP: Final = "id, database_id, kind, status, reason, created_at_ms, expires_at_ms, generation, size_bytes, sha256"
@@ -88,13 +87,13 @@ class Moved(Exception):
 class BackupRows:
     """Backups and restores of one data folder. Durable on return."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, file: SqliteFile[Connection]) -> None:
         self._file = file
 
     async def add_backup(self, backup: Backup) -> None:
         """Note it as creating. Raises UnderWay."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             sql = "SELECT 1 FROM backup WHERE database_id = ? AND kind = 'manual' AND status = 'creating'"
             if connection.execute(sql, (backup.database_id,)).get is not None:
                 raise UnderWay
@@ -105,7 +104,7 @@ class BackupRows:
     async def add_restore(self, restore: Restore, safety: Backup) -> None:
         """Note it and the backup of what it replaces as creating. Raises UnderWay."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             sql = "SELECT 1 FROM restore WHERE database_id = ? AND status = 'creating'"
             if connection.execute(sql, (restore.database_id,)).get is not None:
                 raise UnderWay
@@ -117,7 +116,7 @@ class BackupRows:
     async def set_ready(self, backup_id: str, size_bytes: int, sha256: str) -> None:
         """The backup is whole and in the archive."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             sql = "UPDATE backup SET status = 'ready', size_bytes = ?, sha256 = ? WHERE id = ?"
             connection.execute(sql, (size_bytes, sha256, backup_id))
 
@@ -126,7 +125,7 @@ class BackupRows:
     async def set_failed(self, backup_id: str, reason: str) -> None:
         """The backup will not be made."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute("UPDATE backup SET status = 'failed', reason = ? WHERE id = ?", (reason, backup_id))
 
         await self._file.write(work, essential=True)
@@ -134,7 +133,7 @@ class BackupRows:
     async def set_restore_failed(self, restore: Restore, reason: str, now_ms: int) -> None:
         """The restore has changed nothing, so there is nothing to keep safe either."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             sql = "UPDATE restore SET status = 'failed', reason = ?, ended_at_ms = ? WHERE id = ?"
             connection.execute(sql, (reason, now_ms, restore.id))
             sql = "UPDATE backup SET status = 'failed', reason = ? WHERE id = ?"
@@ -155,7 +154,7 @@ class BackupRows:
         Raises Moved.
         """
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             sql = (
                 "UPDATE database SET generation = ?, storage_bytes = ? WHERE id = ? AND generation = ? AND dropped = 0"
             )
@@ -203,7 +202,7 @@ class BackupRows:
     async def forget(self, backups: Sequence[Backup], now_ms: int) -> None:
         """Remove the rows of these backups, and of expired restores."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.executemany("DELETE FROM backup WHERE id = ?", [(backup.id,) for backup in backups])
             connection.execute("DELETE FROM restore WHERE expires_at_ms <= ? AND status <> 'creating'", (now_ms,))
 
@@ -212,7 +211,7 @@ class BackupRows:
     async def forget_database(self, database_id: str) -> None:
         """Remove every row of a database."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute("DELETE FROM backup WHERE database_id = ?", (database_id,))
             connection.execute("DELETE FROM restore WHERE database_id = ?", (database_id,))
 
@@ -261,5 +260,5 @@ def _restore_row(restore: Restore) -> tuple[Any, ...]:
     )
 
 
-def _insert(connection: apsw.Connection, table: str, columns: str, row: tuple[Any, ...]) -> None:
+def _insert(connection: Connection, table: str, columns: str, row: tuple[Any, ...]) -> None:
     connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)

@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from tovuk_kit.sqlite_library import Connection, Library
+
 #: A value of SQL as JSON and msgpack carry it; bytes are a BLOB, infinities are floats.
 Value = None | int | float | str | bytes
 
@@ -271,6 +273,11 @@ class Engine(Protocol):
 
     #: Whether rows read are counted exactly; where not, a cap on them is refused.
     rows_read_exact: bool
+
+    @property
+    def library(self) -> Library[Connection]:
+        """The same library for files of our own."""
+        ...
 
     def create(self, path: Path) -> int:
         """A new, empty, durable file; its bytes. One that is there already stays."""

@@ -8,10 +8,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
-import apsw
-
 from tovuk_kit.migrations import load
 from tovuk_kit.sqlite import SqliteFile
+from tovuk_kit.sqlite_library import Connection, Library
 from tovuk_sqlite.store.base import Database, NameTaken, Tombstoned
 
 _ADD_USED: Final = (
@@ -45,7 +44,7 @@ class StillLeaving(Exception):
 class SqliteCatalog:
     """The Catalog of one data folder."""
 
-    def __init__(self, file: SqliteFile, store_id: str, cursor_key: bytes, lock_id: str) -> None:
+    def __init__(self, file: SqliteFile[Connection], store_id: str, cursor_key: bytes, lock_id: str) -> None:
         self.file = file
         rows: list[Any] = file.read(lambda connection: connection.execute("SELECT * FROM account_plan").fetchall())
         self._plans: dict[str, str] = dict(rows)
@@ -60,16 +59,16 @@ class SqliteCatalog:
         self._marked: set[str] = set()
 
     @classmethod
-    async def open(cls, data_dir: Path, *, lost_store_id: str = "") -> Self:
+    async def open(cls, data_dir: Path, library: Library[Connection], *, lost_store_id: str = "") -> Self:
         """Open or create it; one that never served takes the place of a lost folder of this id, and is not whole yet.
 
         Raises what SqliteFile.open raises.
         """
         path = data_dir / "catalog.sqlite"
-        file = SqliteFile.open(path, migrations=load("tovuk_sqlite.store"))
+        file = SqliteFile.open(path, library, migrations=load("tovuk_sqlite.store"))
         identity = {"store_id": lost_store_id or secrets.token_hex(16), "cursor_key": secrets.token_bytes(32)}
 
-        def work(connection: apsw.Connection) -> tuple[str, bytes]:
+        def work(connection: Connection) -> tuple[str, bytes]:
             # A folder without an epoch never served, though a process may have waited on it for its shard.
             if lost_store_id and connection.execute("SELECT count(*) FROM epoch").get == 0:
                 connection.execute("DELETE FROM meta")
@@ -94,7 +93,7 @@ class SqliteCatalog:
         await self._run("DELETE FROM meta WHERE name = ?", _UNFINISHED)
 
     async def create(self, database: Database, storage_bytes: int) -> None:
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             sql = "SELECT 1 FROM tombstone WHERE service_id = ?"
             if connection.execute(sql, (database.service_id,)).get is not None:
                 raise Tombstoned
@@ -142,7 +141,7 @@ class SqliteCatalog:
         return self._listed(f"SELECT {_COLUMNS} FROM database WHERE dropped = 1", ())
 
     async def forget(self, database: Database) -> None:
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute("DELETE FROM mark WHERE database_id = ?", (database.id,))
             connection.execute("DELETE FROM database WHERE id = ? AND dropped <> 0", (database.id,))
 
@@ -152,7 +151,7 @@ class SqliteCatalog:
     async def arrive(self, database: Database, storage_bytes: int) -> None:
         """A database that moves here is complete. Whether it is this shard's, control says. Raises StillLeaving."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute("DELETE FROM database WHERE id = ? AND dropped = ?", (database.id, State.ARRIVING))
             if connection.execute("SELECT 1 FROM database WHERE id = ?", (database.id,)).get is not None:
                 raise StillLeaving
@@ -175,7 +174,7 @@ class SqliteCatalog:
     async def turn(self, database: Database, before: "State", after: "State") -> bool:
         """Whether the database was in the state before, and is in the state after now."""
 
-        def work(connection: apsw.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             sql = "UPDATE database SET dropped = ? WHERE id = ? AND generation = ? AND dropped = ?"
             connection.execute(sql, (after, database.id, database.generation, before))
             return bool(connection.changes())
@@ -185,7 +184,7 @@ class SqliteCatalog:
     async def depart(self, database: Database, units: Sequence[tuple[int, int, int]]) -> None:
         """A leaving database has left; the (epoch, lease, units) that its file held are the catalog's."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             sql = "UPDATE database SET dropped = ? WHERE id = ? AND dropped = ?"
             connection.execute(sql, (State.GONE, database.id, State.LEAVING))
             if connection.changes():
@@ -207,7 +206,7 @@ class SqliteCatalog:
         marks = ", ".join("?" * len(states))
         sql = f"SELECT {_COLUMNS} FROM database WHERE dropped IN ({marks})"
 
-        def work(connection: apsw.Connection) -> list[Database]:
+        def work(connection: Connection) -> list[Database]:
             return [Database(*row) for row in connection.execute(sql, states)]
 
         return self.file.read(work)
@@ -233,7 +232,7 @@ class SqliteCatalog:
         """(account, service, database, bytes) of every database that is not dropped."""
         sql = "SELECT account_id, service_id, id, storage_bytes FROM database WHERE dropped = 0"
 
-        def work(connection: apsw.Connection) -> list[Any]:
+        def work(connection: Connection) -> list[Any]:
             return connection.execute(sql).fetchall()
 
         return self.file.read(work)
@@ -241,7 +240,7 @@ class SqliteCatalog:
     async def unmark(self, sizes: Sequence[tuple[str, int]]) -> None:
         """These databases' files hold no usage rows and have these bytes."""
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             for database_id, size in sizes:
                 connection.execute("UPDATE database SET storage_bytes = ? WHERE id = ?", (size, database_id))
                 connection.execute("DELETE FROM mark WHERE database_id = ?", (database_id,))
@@ -267,13 +266,13 @@ class SqliteCatalog:
         await self.file.close()
 
     def _listed(self, sql: str, params: tuple[str, ...]) -> list[Database]:
-        work: Callable[[apsw.Connection], list[Database]] = lambda connection: [  # noqa: E731
+        work: Callable[[Connection], list[Database]] = lambda connection: [  # noqa: E731
             Database(*row) for row in connection.execute(sql, params)
         ]
         return self.file.read(work)
 
     async def _run(self, sql: str, *params: str) -> None:
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute(sql, params)
 
         await self.file.write(work, essential=True)

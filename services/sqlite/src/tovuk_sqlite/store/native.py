@@ -15,7 +15,6 @@ import msgspec
 import tovuk_sqlite_native
 from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.files import make_folder, sync_folder
-from tovuk_kit.sqlite import SQLITE_VERSION_MIN, SqliteTooOld
 from tovuk_kit.sqlite_errors import translated
 from tovuk_sqlite.errors import (
     ParametersInvalid,
@@ -48,6 +47,7 @@ from tovuk_sqlite.store.base import (
     Statement,
     Writer,
 )
+from tovuk_sqlite.store.native_library import NativeLibrary
 from tovuk_sqlite.store.own import (
     CHARGE,
     CREATE_USED,
@@ -58,10 +58,10 @@ from tovuk_sqlite.store.own import (
     forgetting,
     is_syntax,
 )
-from tovuk_sqlite_native import HIDDEN_PREFIX, VERSION, Connection, Interrupt, Ran, Result, SqliteError
+from tovuk_sqlite_native import HIDDEN_PREFIX, Connection, Interrupt, Ran, Result, SqliteError
 
 #: What the extension must offer.
-INTERFACE: Final = 3
+INTERFACE: Final = 4
 
 _EXHAUSTED: Final = {
     "rows_read": Bound.ROWS_READ,
@@ -91,13 +91,12 @@ class NativeEngine:
     """The Engine of the extension that `make native` builds."""
 
     rows_read_exact = True
+    library = NativeLibrary()
 
     def __init__(self) -> None:
-        """Raises SqliteTooOld and OtherInterface."""
+        """Raises OtherInterface."""
         if getattr(tovuk_sqlite_native, "INTERFACE", 0) != INTERFACE:
             raise OtherInterface("run make native")
-        if tuple(map(int, VERSION.split("."))) < SQLITE_VERSION_MIN:
-            raise SqliteTooOld(f"SQLite {VERSION} lies below {SQLITE_VERSION_MIN}")
         assert HIDDEN_PREFIX == OWN_PREFIX, "the extension hides other names than ours"
 
     def create(self, path: Path) -> int:

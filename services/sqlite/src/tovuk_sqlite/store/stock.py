@@ -15,8 +15,9 @@ import apsw
 
 from tovuk_kit.errors import Outcome, StoreUnavailable, TovukError
 from tovuk_kit.files import make_folder, sync_folder
-from tovuk_kit.sqlite import SQLITE_VERSION_MIN, SqliteTooOld
-from tovuk_kit.sqlite_errors import is_fault, translated
+from tovuk_kit.sqlite_apsw import ApswLibrary
+from tovuk_kit.sqlite_errors import Failure, translated
+from tovuk_kit.sqlite_library import fault
 from tovuk_sqlite.errors import (
     ParametersInvalid,
     QueryInterrupted,
@@ -60,6 +61,8 @@ from tovuk_sqlite.store.own import (
     is_syntax,
 )
 from tovuk_sqlite.store.rows import Page, content
+
+_LIBRARY: Final = ApswLibrary()
 
 #: Steps of the virtual machine between two looks at the budget; some tenths of a millisecond.
 _LOOK_STEPS: Final = 5_000
@@ -119,11 +122,7 @@ class StockEngine:
     """The Engine of apsw's own SQLite."""
 
     rows_read_exact = False
-
-    def __init__(self) -> None:
-        """Raises SqliteTooOld."""
-        if tuple(map(int, apsw.sqlite_lib_version().split("."))) < SQLITE_VERSION_MIN:
-            raise SqliteTooOld(f"SQLite {apsw.sqlite_lib_version()} lies below {SQLITE_VERSION_MIN}")
+    library = _LIBRARY
 
     def create(self, path: Path) -> int:
         make_folder(path.parent)
@@ -457,8 +456,8 @@ class _Connection:
                 return NotARead()
             case apsw.SQLError() if is_syntax(detail):
                 return SqlSyntax(statement=index, offset=getattr(error, "error_offset", -1), detail=detail)
-            case apsw.Error() if is_fault(error):
-                return translated(error)
+            case apsw.Error() if fault(_LIBRARY, error):
+                return _fault(error)
             case apsw.Error():
                 return SqlFailed(statement=index, detail=detail)
         return error
@@ -527,7 +526,7 @@ class _Connection:
             # A deferred foreign key speaks only now.
             raise SqlConstraint(statement=0, constraint="foreign_key", detail=str(error)) from error
         except apsw.Error as error:
-            raise translated(error, Outcome.UNKNOWN) from error
+            raise _fault(error, Outcome.UNKNOWN) from error
 
     def roll_back(self) -> None:
         with _faults():
@@ -582,12 +581,17 @@ def _too_large(index: int, budget: Budget) -> ResultTooLarge:
     return ResultTooLarge(statement=index, limit_rows=budget.result_rows, limit_bytes=budget.result_bytes)
 
 
+def _fault(error: apsw.Error, outcome: Outcome = Outcome.NOT_DONE) -> TovukError:
+    """What a failure of the file means to the house."""
+    return translated(fault(_LIBRARY, error) or Failure.FAULT, outcome)
+
+
 @contextlib.contextmanager
 def _faults() -> Iterator[None]:
     """Tell what goes wrong with the file."""
     try:
         yield
     except apsw.Error as error:
-        raise (translated(error) if is_fault(error) else StoreUnavailable(retry_after_ms=1_000)) from error
+        raise _fault(error) from error
     except OSError as error:
         raise translated(error) from error

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
-import apsw
-
+from tovuk_kit.sqlite_library import Connection
 from tovuk_kit.usage import Fenced as StoreFenced
 from tovuk_kit.usage import Level, UsageRow
 from tovuk_sqlite.store.base import Charge, Database, Fenced, Writer
@@ -169,7 +168,7 @@ class FolderUsage:
     # The port.
 
     async def begin_epoch(self) -> int:
-        def work(connection: apsw.Connection) -> int:
+        def work(connection: Connection) -> int:
             connection.execute("UPDATE epoch SET live = 0 WHERE live = 1")
             connection.execute("INSERT INTO epoch (live) VALUES (1)")
             return connection.last_insert_rowid()
@@ -183,7 +182,7 @@ class FolderUsage:
         return sorted(({epoch for epoch, _ in self._written} | set(counted)) - {self._epoch})
 
     async def fence(self, epoch: int) -> None:
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute("UPDATE epoch SET live = 0 WHERE number = ?", (epoch,))
 
         await self._file.write(work, essential=True)
@@ -208,7 +207,7 @@ class FolderUsage:
         return [UsageRow(*line, count) for line, count in units.items()]
 
     async def add(self, epoch: int, rows: Sequence[UsageRow]) -> None:
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             if connection.execute("SELECT live FROM epoch WHERE number = ?", (epoch,)).get != 1:
                 raise StoreFenced
             connection.executemany(
@@ -225,7 +224,7 @@ class FolderUsage:
         for key in keys:
             self._written.pop(key, None)
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             if leases is None:
                 connection.execute("DELETE FROM used WHERE epoch = ?", (epoch,))
                 connection.execute("DELETE FROM epoch WHERE number = ? AND live = 0", (epoch,))
@@ -259,7 +258,7 @@ class FolderUsage:
     async def _keep_allowance(self, account_id: str, size: int, version: int) -> None:
         self._allowances[account_id] = (size, version)
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute("INSERT OR REPLACE INTO allowance VALUES (?, ?, ?)", (account_id, size, version))
 
         await self._file.write(work, essential=True)
