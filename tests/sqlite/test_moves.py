@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from tenant_database import TenantDatabase
 
 _MOVED_WITHIN_S = 30.0
 _POLL_S = 0.05
+#: More than the history's moments are apart.
+_MOMENT_S = 0.1
 _MOVES = 4
-_COUNT = 1_000
+_BATCHES, _COUNT = 4, 1_000
 _NUMBERS = json.dumps(list(range(_COUNT)))
 
 
@@ -71,7 +74,64 @@ async def test_a_database_moves_to_and_fro_under_load_and_no_request_fails(
     assert tenant.in_breakdown("sqlite_rows_written") == stored.total()
 
 
+async def test_backups_and_history_move_with_their_database(
+    operator: Operator, database: TenantDatabase, tenant: Tenant, composition: Composition
+) -> None:
+    database_id, moments = _id(tenant), {}
+    here = operator.shard_of(database_id)
+    there = next(shard for shard in composition.shards if shard != here)
+
+    def write(name: str, generation: int) -> None:
+        # From a generation's first base on, its moments can be put back.
+        base, deadline = f"archive/{database_id}/history/{generation:06}/*/base-*", time.monotonic() + _MOVED_WITHIN_S
+        while not any(composition.folder(here).glob(base)):
+            assert time.monotonic() < deadline, "no base"
+            time.sleep(_POLL_S)
+        database.query("INSERT INTO t (name, row) VALUES (?, 1)", [name])
+        time.sleep(_MOMENT_S)
+        moments[name] = int(time.time() * 1000)
+        time.sleep(_MOMENT_S)
+
+    write("backed up", 1)
+    backup = database.backed_up()
+    write("replaced", 1)
+    restore = database.put_back(backupId=backup["id"])
+    write("before", 2)
+    await operator.moved(database_id, there)
+    database.query("INSERT INTO t (name, row) VALUES ('after', 1)")
+    listed = database.listed()
+    assert {one["id"]: one["status"] for one in listed["backups"]} == dict.fromkeys(
+        (backup["id"], restore["safetyBackupId"]), "ready"
+    )
+    assert [one["id"] for one in listed["restores"]] == [restore["id"]]
+    # Each shard has an archive of its own, in its folder.
+    _until_gone(composition.folder(here), database_id)
+    names = {"backed up": ["backed up"], "replaced": ["backed up", "replaced"], "before": ["backed up", "before"]}
+    database.put_back(backupId=restore["safetyBackupId"])
+    assert _names(database) == names["replaced"]
+    for name, at_ms in moments.items():
+        database.put_back(timestamp=at_ms)
+        assert _names(database) == names[name], name
+    database.put_back(backupId=backup["id"])
+    assert _names(database) == names["backed up"]
+    assert tenant.request("DELETE", f"{database.base}/databases/DB").is_success
+    _until_gone(composition.folder(there), database_id)
+
+
+def _names(database: TenantDatabase) -> list[str]:
+    return [name for (name,) in database.rows("SELECT name FROM t ORDER BY rowid")]
+
+
+def _until_gone(folder: Path, database_id: str) -> None:
+    """Until a shard has nothing of a database."""
+    deadline = time.monotonic() + _MOVED_WITHIN_S
+    while found := [path for path in folder.rglob(f"*{database_id}*") if path.exists()]:
+        assert time.monotonic() < deadline, found
+        time.sleep(_POLL_S)
+
+
 _STEPS = {
+    "its objects are being sent": lambda here, there, name: (there / "archive" / name).exists(),
     "a copy is made": lambda here, there, name: (here / "moving" / f"{name}.leaving").exists(),
     "it is being sent": lambda here, there, name: (there / "moving" / f"{name}.arriving").exists(),
     "it is complete there": lambda here, there, name: any(there.glob(f"databases/*/{name}/*.sqlite")),
@@ -90,7 +150,8 @@ async def test_a_kill_at_any_step_of_a_move_leaves_the_database_at_exactly_one_s
     victim: str,
     rng: random.Random,
 ) -> None:
-    for _ in range(8):
+    backup = database.backed_up()
+    for _ in range(_BATCHES):
         database.query("INSERT INTO t SELECT 'before', value, randomblob(2000) FROM json_each(?)", [_NUMBERS])
     database_id, ended = _id(tenant), asyncio.Event()
     load, writers = Load(tenant.url, tenant.token, rng), RowWriters([database], rng, rows_max=60)
@@ -110,12 +171,14 @@ async def test_a_kill_at_any_step_of_a_move_leaves_the_database_at_exactly_one_s
     await traffic
     composition.wait_until_ready()
     stored = stored_rows([database])
-    assert stored.pop("before") == 8 * _COUNT
+    assert stored.pop("before") == _BATCHES * _COUNT
     assert problems(load, stored) == []
     assert database.rows("PRAGMA integrity_check") == [["ok"]]
     assert _id(tenant) == database_id
-    tenant.wait_until_metered("sqlite_rows_written", stored.total() + 8 * _COUNT)
-    _check_at_one(composition, database_id)
+    tenant.wait_until_metered("sqlite_rows_written", stored.total() + _BATCHES * _COUNT)
+    at = _check_at_one(composition, database_id)
+    assert database.listed()["backups"] == [backup]
+    assert next((at / "archive" / database_id / "backups").iterdir()).stat().st_size == backup["sizeBytes"]
 
 
 @pytest.mark.seeds(short=3, full=30)
@@ -157,17 +220,15 @@ def test_what_is_no_database_or_no_shard_does_not_move(operator: Operator, tenan
     database.close()
 
 
-def _check_at_one(composition: Composition, database_id: str) -> None:
-    """In the end one folder has the database's file, and nothing else is left of the move."""
+def _check_at_one(composition: Composition, database_id: str) -> Path:
+    """In the end one folder has the database's file, and nothing is left of the move; that folder."""
     deadline = time.monotonic() + _MOVED_WITHIN_S
     while True:
-        found = [
-            path
-            for name in composition.shards
-            for place in (f"databases/*/{database_id}/*.sqlite", f"moving/{database_id}.leaving")
-            for path in composition.folder(name).glob(place)
-        ]
-        if len(found) == 1:
-            return
-        assert found and time.monotonic() < deadline, found
+        folders = list(map(composition.folder, composition.shards))
+        files = [path for folder in folders for path in folder.glob(f"databases/*/{database_id}/*.sqlite")]
+        others = [path for folder in folders for path in folder.glob(f"moving/{database_id}*")]
+        archived = [path for folder in folders for path in folder.glob(f"archive/{database_id}")]
+        if len(files) == len(archived) == 1 and not others:
+            return archived[0].parent.parent
+        assert files and archived and time.monotonic() < deadline, (files, archived, others)
         time.sleep(_POLL_S)

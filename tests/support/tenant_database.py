@@ -55,6 +55,38 @@ class TenantDatabase:
             rows += page["rows"]
         return rows
 
+    def listed(self) -> Any:
+        """Its backups, its restores, and since when it can be put back; asked again as `query` is."""
+        deadline = time.monotonic() + _BACK_WITHIN_S
+        while (answer := self._http.get(f"{self.base}/{self.name}/backups")).status_code == 503:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(_POLL_S)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def backed_up(self) -> Any:
+        """A new backup, ready."""
+        answer = self._http.post(f"{self.base}/{self.name}/backups")
+        assert answer.is_success, answer.text
+        return self._until_ready("backups", answer.json()["backup"]["id"])
+
+    def put_back(self, **to: Any) -> Any:
+        """A restore to a `backupId` or a `timestamp`, and the safety backup of what it replaced; both ready."""
+        answer = self._http.post(f"{self.base}/{self.name}/restore", json=to)
+        assert answer.is_success, answer.text
+        restore = self._until_ready("restores", answer.json()["restore"]["id"])
+        self._until_ready("backups", restore["safetyBackupId"])
+        return restore
+
+    def _until_ready(self, kind: str, wanted: str) -> Any:
+        deadline = time.monotonic() + _BACK_WITHIN_S
+        while True:
+            found = next(one for one in self.listed()[kind] if one["id"] == wanted)
+            assert found["status"] != "failed" and time.monotonic() < deadline, found
+            if found["status"] == "ready":
+                return found
+            time.sleep(_POLL_S)
+
     def close(self) -> None:
         """End the connection."""
         self._http.close()

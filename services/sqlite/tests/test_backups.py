@@ -11,7 +11,7 @@ from sqlite_node import Node, sqlite_node, until
 from tovuk_kit.clock import FakeClock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_sqlite.directory import Target
-from tovuk_sqlite.store.backups import Backup, Kind, Restore, Status
+from tovuk_sqlite.store.backups import Backup, Kind, Restore, Status, object_name, objects
 from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
 
@@ -53,7 +53,7 @@ async def restored(node: Node, db: Target, backup: Backup) -> Restore:
 
 
 def object_path(node: Node, backup: Backup) -> Path:
-    return node.data_dir / "archive" / backup.database_id / "backups" / backup.id
+    return node.data_dir / "archive" / objects(backup.database_id) / object_name(backup)
 
 
 async def test_a_backup_holds_what_was_answered_before_and_nothing_of_ours(node: Node, db: Target) -> None:

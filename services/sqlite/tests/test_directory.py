@@ -31,13 +31,14 @@ async def test_who_asks_for_a_database_that_is_held_is_told_how_it_is_afterwards
         asking = asyncio.ensure_future(directory.resolve(_TARGET))
         await asyncio.sleep(0)
         assert not asking.done()
-        await catalog.turn(_DATABASE, State.LIVE, State.LEAVING)
+        await catalog.leave(_DATABASE, with_archive=False)
     with pytest.raises(DatabaseNotFound):
         await asking
 
 
 async def test_a_database_that_arrived_is_found_once_it_is_settled(catalog: SqliteCatalog) -> None:
     arrived = replace(_DATABASE, id="sqlite_2", name="NEW", generation=2)
+    await catalog.come(arrived, with_archive=False)
     await catalog.arrive(arrived, 4096)
     directory = Directory(catalog)
     with pytest.raises(DatabaseNotFound):
@@ -46,7 +47,7 @@ async def test_a_database_that_arrived_is_found_once_it_is_settled(catalog: Sqli
 
     async def settle(service_id: str) -> None:
         asked.append(service_id)
-        await catalog.turn(arrived, State.ARRIVING, State.LIVE)
+        await catalog.stay(arrived, State.ARRIVING)
 
     directory.settle = settle
     assert await directory.resolve(_TARGET._replace(ref="NEW")) == arrived

@@ -38,6 +38,23 @@ async def test_a_small_log_stays(node: Any) -> None:
     assert _main_bytes(node) == before
 
 
+async def test_the_log_of_a_file_that_is_copied_is_copied_back_once_it_was_read(node: Any) -> None:
+    target = await node.create()
+    await node.long(target, "create table t(a)")
+    database = await node.databases.directory.resolve(target)
+    await node.long(target, FILL.format(CHECKPOINT_BYTES // 1_000))
+    before, read = _main_bytes(node), []
+    async with node.files.pinned(database) as pin:
+        await node.files.checkpoint()
+        assert _main_bytes(node) == before
+        pin.follow = lambda: read.append(_main_bytes(node))
+        await node.files.checkpoint()
+        assert read == [before] and _main_bytes(node) > before + CHECKPOINT_BYTES // 2
+    await node.long(target, FILL.format(CHECKPOINT_BYTES // 1_000))
+    await node.files.checkpoint()
+    assert read == [before]
+
+
 async def test_more_files_than_may_be_open_are_all_answered(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tovuk_sqlite.files.OPEN_ENTRIES_MAX", 2)
     targets = [await node.create(f"DB{index}") for index in range(6)]

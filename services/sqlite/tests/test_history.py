@@ -109,6 +109,17 @@ class DyingArchive(DirectoryArchive):
         self.changes_left -= 1
 
 
+class UnansweringArchive(DirectoryArchive):
+    """An archive that keeps what is put, and may fail to say so."""
+
+    answers = True
+
+    def put(self, name: str, content: bytes) -> None:
+        super().put(name, content)
+        if not self.answers:
+            raise StoreUnavailable(retry_after_ms=1_000)
+
+
 class StoryClock(FakeClock):
     """A clock that tells another time whenever it is asked."""
 
@@ -257,6 +268,52 @@ async def test_a_moment_before_a_large_transaction_that_was_shipped_with_it_has_
     after = await story.tick("insert into filler select randomblob(100000) from json_each('[" + "1," * 99 + "1]')")
     assert await asyncio.to_thread(story.at, between, tmp_path / "then") == before
     assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == after
+
+
+async def test_what_was_put_without_an_answer_and_put_again_with_more_is_there_once(
+    tmp_path: Path, engine: Engine
+) -> None:
+    archive = UnansweringArchive(tmp_path / "archive")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        await story.node.shipping.close()
+        chain = await story.chain()
+        archive.answers = False
+        first = await story.tick()
+        with pytest.raises(StoreUnavailable):
+            story.node.history.ship(chain)
+        archive.answers = True
+        between = story.clock.wall_ms()
+        story.clock.advance(1_000)
+        second = await story.tick("insert into filler values (randomblob(20000))")
+        story.node.history.ship(chain)
+        then = story.clock.wall_ms()
+        story.clock.advance(1_000)
+        await story.tick()
+        for moment, expected in ((between, first), (then, second), (story.clock.wall_ms(), story.told[-1][0])):
+            assert await asyncio.to_thread(story.at, moment, tmp_path / "then") == expected
+
+
+async def test_a_history_that_was_marked_as_ended_may_go_on(story: Story, tmp_path: Path) -> None:
+    chain = await story.chain()
+    before = await story.tick()
+    ended_ms = await asyncio.to_thread(story.node.history.finish, chain, story.clock.wall_ms())
+    after = await story.tick()
+    assert await asyncio.to_thread(story.at, ended_ms, tmp_path / "then") == before
+    story.clock.advance(1_000)
+    assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == after
+
+
+async def test_the_next_generation_begins_after_the_one_before_has_ended_whatever_the_clock_says(
+    tmp_path: Path, engine: Engine
+) -> None:
+    clock = StoryClock()
+    async with told(tmp_path, engine, clock) as story:
+        chain = await story.chain()
+        ended_ms = story.node.history.finish(chain, clock.wall_ms() + 60_000)
+        other = story.node.history.chain(chain.database_id, 2)
+        story.node.files.engine.create(other.path)
+        await until(lambda: other.position is not None)
+        assert other.floor_ms == ended_ms > clock.wall_ms()
 
 
 async def test_the_wal_is_copied_back_only_when_all_of_it_is_shipped(tmp_path: Path, engine: Engine) -> None:

@@ -29,7 +29,7 @@ from tovuk_sqlite.limits import CHUNK_BYTES
 from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.short import Shorts
-from tovuk_sqlite.store.backups import Backup, Restore
+from tovuk_sqlite.store.backups import Backup, Kept, Kind, Restore, Status
 from tovuk_sqlite.store.base import Database, NotShort, Statement
 
 
@@ -132,25 +132,42 @@ class SqliteAdmin(SqliteAdminServicer):
                 return _restore(await self._backups.restore_moment(target, request.plan, request.at_ms))
             return _restore(await self._backups.restore(target, request.plan, request.backup_id))
 
+    async def BeginArrival(self, request: wire.BeginArrivalRequest, context: object) -> wire.BeginArrivalReply:
+        with self._ownership.throughout():
+            shared = await self._moves.begin(*_arriving(request.database), request.probe)
+            return wire.BeginArrivalReply(shares_archive=shared)
+
+    async def OfferObjects(self, request: wire.OfferObjectsRequest, context: object) -> wire.OfferObjectsReply:
+        with self._ownership.throughout():
+            missing = await self._moves.missing(*_arriving(request.database), request.folder, request.names)
+            return wire.OfferObjectsReply(missing=missing)
+
+    async def ReceiveObject(
+        self, request_iterator: AsyncIterator[wire.ReceiveObjectRequest], context: object
+    ) -> wire.ReceiveObjectReply:
+        first = await anext(aiter(request_iterator))
+        chunks = (request.data async for request in request_iterator)
+        with self._ownership.throughout():
+            await self._moves.put(*_arriving(first.database), first.name, first.size_bytes, first.sha256, chunks)
+            return wire.ReceiveObjectReply()
+
     async def ReceiveDatabase(
         self, request_iterator: AsyncIterator[wire.ReceiveDatabaseRequest], context: object
     ) -> wire.ReceiveDatabaseReply:
         first = await anext(aiter(request_iterator))
-        said = first.database
-        database = Database(said.id, said.name, said.service_id, said.account_id, said.created_at_ms, said.generation)
-        size_bytes = 0
+        database, attempt = _arriving(first.database)
+        last = first
 
         async def pieces() -> AsyncIterator[tuple[int, bytes]]:
-            nonlocal size_bytes
-            async for request in request_iterator:
-                size_bytes = request.size_bytes
-                if request.data:
-                    yield request.offset, request.data
+            nonlocal last
+            async for last in request_iterator:
+                if last.data:
+                    yield last.offset, last.data
 
         with self._ownership.throughout():
-            await self._moves.receive(database, pieces(), anew=first.anew)
-            if size_bytes:
-                await self._moves.complete(database, size_bytes)
+            await self._moves.receive(database, attempt, pieces(), anew=first.anew)
+            if last.size_bytes:
+                await self._moves.complete(database, attempt, last.size_bytes, _kept(last))
             return wire.ReceiveDatabaseReply()
 
     async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
@@ -190,6 +207,47 @@ def _statements(sent: Sequence[payload.Statement]) -> list[Statement]:
 
 def _target(target: wire.Target) -> Target:
     return Target(target.account_id, target.service_id, target.database)
+
+
+def _arriving(said: wire.ArrivingDatabase) -> tuple[Database, str]:
+    database = Database(said.id, said.name, said.service_id, said.account_id, said.created_at_ms, said.generation)
+    return database, said.attempt
+
+
+def _kept(said: wire.ReceiveDatabaseRequest) -> Kept:
+    backups = [
+        Backup(
+            id=row.backup.id,
+            database_id=row.backup.database_id,
+            kind=Kind(row.backup.kind),
+            status=Status(row.backup.status),
+            reason=row.backup.reason,
+            created_at_ms=row.backup.created_at_ms,
+            expires_at_ms=row.backup.expires_at_ms,
+            generation=row.generation,
+            size_bytes=row.backup.size_bytes,
+            sha256=row.backup.sha256,
+        )
+        for row in said.backups
+    ]
+    restores = [
+        Restore(
+            id=row.restore.id,
+            database_id=row.restore.database_id,
+            plan=row.plan,
+            backup_id=row.restore.backup_id,
+            at_ms=row.restore.at_ms,
+            safety_id=row.restore.safety_backup_id,
+            status=Status(row.restore.status),
+            reason=row.restore.reason,
+            created_at_ms=row.restore.created_at_ms,
+            ended_at_ms=row.restore.ended_at_ms,
+            expires_at_ms=row.expires_at_ms,
+            generation=row.generation,
+        )
+        for row in said.restores
+    ]
+    return Kept(backups, restores, {end.number: end.ended_at_ms for end in said.ends})
 
 
 def _database(database: Database) -> wire.Database:

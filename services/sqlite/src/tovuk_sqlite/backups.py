@@ -7,7 +7,9 @@ that was ever answered, becomes the safety backup. The catalog says what is unde
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -35,9 +37,20 @@ from tovuk_sqlite.limits import BACKUP_DAYS, BACKUP_ENTRIES_MAX, BACKUPS_CONCURR
 from tovuk_sqlite.room import STORAGE, Room
 from tovuk_sqlite.store import copies, generation
 from tovuk_sqlite.store.archive import Archive, ObjectMissing
-from tovuk_sqlite.store.backups import Backup, BackupRows, Kind, Moved, Restore, Status, UnderWay
+from tovuk_sqlite.store.backups import (
+    Backup,
+    BackupRows,
+    Kept,
+    Kind,
+    Moved,
+    Restore,
+    Status,
+    UnderWay,
+    object_name,
+    objects,
+)
 from tovuk_sqlite.store.base import Database
-from tovuk_sqlite.store.catalog import SqliteCatalog
+from tovuk_sqlite.store.catalog import SqliteCatalog, State
 from tovuk_sqlite.store.rebuild import NoHistory
 from tovuk_sqlite.store.segments import Damaged
 from tovuk_sqlite.store.usage import FolderUsage
@@ -91,19 +104,21 @@ class Backups:
         self._flipping = asyncio.Lock()
         #: What is under way, by database.
         self._jobs: dict[str, set[asyncio.Task[None]]] = {}
+        #: Whose history is expired and compacted just now; and whose is not meanwhile.
+        self._tended = ""
+        self._left_alone: set[str] = set()
 
     # What callers ask for.
 
     async def create(self, target: Target, plan: str) -> Backup:
         """A new backup, noted and on its way. Raises DatabaseNotFound, BackupUnderWay."""
-        database = await self._directory.resolve(target)
-        backup = self._noted(database, Kind.MANUAL, plan)
-        try:
-            await self._rows.add_backup(backup)
-        except UnderWay:
-            raise BackupUnderWay from None
-        await self._keep_newest(database.id, Kind.MANUAL, BACKUP_ENTRIES_MAX.get(plan, BACKUP_ENTRIES_MAX["free"]))
-        self._start(database.id, self._make(backup))
+        async with self._in_place(target) as database:
+            backup = self._noted(database, Kind.MANUAL, plan)
+            try:
+                await self._rows.add_backup(backup)
+            except UnderWay:
+                raise BackupUnderWay from None
+            self._start(database.id, self._make_new(backup, plan))
         return backup
 
     async def list(self, target: Target) -> Listed:
@@ -121,13 +136,13 @@ class Backups:
 
         Raises DatabaseNotFound, BackupNotFound, BackupNotReady, RestoreUnderWay.
         """
-        database = await self._directory.resolve(target)
-        backup = self._rows.backup(backup_id)
-        if backup is None or backup.database_id != database.id:
-            raise BackupNotFound
-        if backup.status is not Status.READY:
-            raise BackupNotReady(status=backup.status)
-        return await self._begin(database, plan, backup.id, 0)
+        async with self._in_place(target) as database:
+            backup = self._rows.backup(backup_id)
+            if backup is None or backup.database_id != database.id:
+                raise BackupNotFound
+            if backup.status is not Status.READY:
+                raise BackupNotReady(status=backup.status)
+            return await self._begin(database, plan, backup.id, 0)
 
     async def restore_moment(self, target: Target, plan: str, at_ms: int) -> Restore:
         """A restore of what the database was at a moment, noted and on its way.
@@ -139,7 +154,18 @@ class Backups:
         earliest_ms = await asyncio.to_thread(self._history.earliest_ms, database.id, number)
         if at_ms > self._clock.wall_ms() or earliest_ms is None or at_ms < earliest_ms:
             raise MomentUnavailable
-        return await self._begin(database, plan, "", at_ms)
+        async with self._in_place(target) as database:
+            return await self._begin(database, plan, "", at_ms)
+
+    @asynccontextmanager
+    async def _in_place(self, target: Target) -> AsyncIterator[Database]:
+        """The database that is meant; it is neither replaced meanwhile nor moved to another shard."""
+        database_id = (await self._directory.resolve(target)).id
+        await self._gates.enter(database_id)
+        try:
+            yield await self._directory.resolve(target)
+        finally:
+            self._gates.leave(database_id)
 
     async def _begin(self, database: Database, plan: str, backup_id: str, at_ms: int) -> Restore:
         safety = self._noted(database, Kind.SAFETY, plan)
@@ -161,29 +187,73 @@ class Backups:
             await self._rows.add_restore(restore, safety)
         except UnderWay:
             raise RestoreUnderWay from None
-        await self._keep_newest(database.id, Kind.SAFETY, BACKUP_ENTRIES_MAX.get(plan, BACKUP_ENTRIES_MAX["free"]))
-        self._start(database.id, self._restore(restore))
+        self._start(database.id, self._restore_new(restore, safety))
         return restore
 
     def _generation_at(self, database: Database, at_ms: int) -> int:
         """The generation the database was at."""
-        number = database.generation
-        for restore in self._rows.restores(database.id):
-            if restore.status is Status.READY and restore.ended_at_ms > at_ms:
-                number = min(number, restore.generation - 1)
-        return number
+        later = [number for number, ended_ms in self._rows.ends(database.id).items() if ended_ms > at_ms]
+        return min(later, default=database.generation)
 
-    def keeps(self, database: Database) -> bool:
-        """Whether there are backups of the database, or it is being backed up or restored."""
-        return bool(self._jobs.get(database.id) or self._rows.backups(database.id))
+    # What moves ask for.
 
-    async def let_go(self, database: Database, *, own_archive: bool) -> None:
-        """The database is another shard's: its history ends here, and is removed from an archive of our own."""
-        if not own_archive:
-            chain = self._history.chain(database.id, database.generation)
-            await asyncio.to_thread(self._history.finish, chain)
+    def holds_back(self, database: Database) -> str:
+        """Why the database cannot move to another shard now; empty where it can."""
+        if self._jobs.get(database.id):
+            return "a backup or a restore of it is under way"
+        if self._tended == database.id:
+            return "its history is being compacted"
+        for backup in self._rows.backups(database.id):
+            if backup.status is Status.CREATING:
+                return "a backup or a restore of it is under way"
+            if backup.kind is Kind.SAFETY and backup.status is Status.FAILED:
+                replaced = generation.numbered(self._data_dir, database.id, backup.generation)
+                if backup.generation != database.generation and replaced.exists():
+                    return "what a restore replaced is corrupt, and nowhere else than in this folder"
+        return ""
+
+    @contextmanager
+    def left_alone(self, database: Database) -> Iterator[None]:
+        """Meanwhile no objects of its history are removed or put together."""
+        self._left_alone.add(database.id)
+        try:
+            yield
+        finally:
+            self._left_alone.discard(database.id)
+
+    async def ship(self, database: Database) -> None:
+        """Bring what was committed before the call into the archive, and a base where one is wanted."""
+        chain = self._history.chain(database.id, database.generation)
+        await asyncio.to_thread(self._history.ship, chain)
+        await asyncio.to_thread(self._history.take_base, chain)
+
+    async def leave(self, database: Database) -> Kept:
+        """The rest of a database's history, which nobody writes, is in the archive; what is known of it.
+
+        Raises StoreUnavailable, StorageFull.
+        """
+        chain = self._history.chain(database.id, database.generation)
+        ended_ms = await asyncio.to_thread(self._history.finish, chain, self._clock.wall_ms())
+        kept = self._rows.kept(database.id)
+        return kept._replace(ends={**kept.ends, database.generation: ended_ms})
+
+    async def arrive(self, database: Database, kept: Kept, *, with_archive: bool) -> None:
+        """What is known of a database that moves here. With its archive, objects that are not known are removed."""
+        if with_archive:
+            known = {backup.id for backup in kept.backups}
+            for name in await asyncio.to_thread(self._archive.names, objects(database.id)):
+                if name.partition("-")[0] not in known:
+                    await asyncio.to_thread(self._archive.remove, f"{objects(database.id)}/{name}")
+        await self._rows.put(database.id, kept)
+
+    def go_on(self, database: Database) -> None:
+        """The database is this shard's: its history goes on here."""
+        self._history.chain(database.id, database.generation)
+
+    async def let_go(self, database: Database, *, with_archive: bool) -> None:
+        """The database is another shard's; what this shard's own archive has of it is removed."""
         await asyncio.to_thread(self._history.drop, database.id)
-        if own_archive:
+        if with_archive:
             await asyncio.to_thread(self._archive.remove_folder, database.id)
         await self._rows.forget_database(database.id)
 
@@ -195,8 +265,9 @@ class Backups:
         await asyncio.to_thread(self._sweep, backups, restores)
         for database_id, generations in self._rows.kept_generations().items():
             for number in generations:
-                self._history.chain(database_id, number)
-        for database in self._catalog.all():
+                if generation.numbered(self._data_dir, database_id, number).exists():
+                    self._history.chain(database_id, number)
+        for database in self._catalog.in_state(State.LIVE):
             self._history.chain(database.id, database.generation)
         for restore in restores:
             self._start(restore.database_id, self._restore(restore))
@@ -218,16 +289,18 @@ class Backups:
 
     async def tend_history(self) -> None:
         """Remove what no moment needs that can still be asked for, and compact the rest."""
-        for database in self._catalog.all():
+        for database in self._catalog.in_state(State.LIVE):
+            if database.id in self._left_alone or self._catalog.get(database.id) is None:
+                continue
             days = BACKUP_DAYS.get(self._catalog.plan(database.account_id), max(BACKUP_DAYS.values()))
-            ended = {
-                restore.generation - 1: restore.ended_at_ms
-                for restore in self._rows.restores(database.id)
-                if restore.status is Status.READY
-            }
             until_ms = self._clock.wall_ms() - days * _DAY_MS
-            await asyncio.to_thread(self._history.expire, database.id, ended, until_ms)
-            await asyncio.to_thread(self._history.compact, database.id)
+            self._tended = database.id
+            try:
+                await asyncio.to_thread(self._history.expire, database.id, self._rows.ends(database.id), until_ms)
+                await asyncio.to_thread(self._history.compact, database.id)
+            finally:
+                self._tended = ""
+            await self._rows.forget_ends(database.id, until_ms)
 
     async def forget(self, database: Database) -> bool:
         """Remove everything of a dropped database; whether nothing is left."""
@@ -257,6 +330,25 @@ class Backups:
                 _log.error("a backup or restore of %s was left", database_id, exc_info=task.exception())
 
         task.add_done_callback(ended)
+
+    async def _make_new(self, backup: Backup, plan: str) -> None:
+        await self._make_room(backup, plan)
+        await self._make(backup)
+
+    async def _restore_new(self, restore: Restore, safety: Backup) -> None:
+        await self._make_room(safety, restore.plan)
+        await self._restore(restore)
+
+    async def _make_room(self, backup: Backup, plan: str) -> None:
+        """The oldest of its kind go, where the plan keeps no more."""
+        limit = BACKUP_ENTRIES_MAX.get(plan, BACKUP_ENTRIES_MAX["free"])
+        of_kind = [other for other in self._rows.backups(backup.database_id) if other.kind is backup.kind]
+        too_many = [other for other in of_kind[limit:] if other.status is not Status.CREATING]
+        try:
+            await self._remove(too_many)
+            await self._rows.forget(too_many, 0)
+        except (StoreUnavailable, StorageFull) as error:
+            _log.warning("old backups of %s go later: %s", backup.database_id, error)
 
     async def _make(self, backup: Backup) -> None:
         while True:
@@ -339,16 +431,12 @@ class Backups:
         file = generation.numbered(self._data_dir, database_id, number)
         await asyncio.to_thread(generation.remove_file, file)
 
-    async def _keep_newest(self, database_id: str, kind: Kind, limit: int) -> None:
-        of_kind = [backup for backup in self._rows.backups(database_id) if backup.kind is kind]
-        too_many = [backup for backup in of_kind[limit:] if backup.status is not Status.CREATING]
-        if too_many:
-            await self._remove(too_many)
-            await self._rows.forget(too_many, 0)
-
     async def _remove(self, backups: Sequence[Backup]) -> None:
         for backup in backups:
-            await asyncio.to_thread(self._archive.remove, _object(backup))
+            for name in await asyncio.to_thread(self._archive.names, objects(backup.database_id)):
+                # One that failed may be there.
+                if name.startswith(f"{backup.id}-"):
+                    await asyncio.to_thread(self._archive.remove, f"{objects(backup.database_id)}/{name}")
             current = self._catalog.get(backup.database_id)
             if backup.kind is Kind.SAFETY and current is not None and current.generation != backup.generation:
                 await self._retire(backup.database_id, backup.generation)
@@ -373,7 +461,8 @@ class Backups:
         staged = generation.staged(self._data_dir, backup.database_id, backup.id)
         engine = self._files.engine
         if backup.kind is Kind.SAFETY:
-            self._history.finish(self._history.chain(backup.database_id, backup.generation))
+            chain = self._history.chain(backup.database_id, backup.generation)
+            self._history.finish(chain, backup.created_at_ms)
         with copies.faults():
             if not staged.exists():
                 part = generation.part(staged)
@@ -381,8 +470,9 @@ class Backups:
                 copies.clean(engine, part)
                 copies.check(engine, part)
                 generation.finish(staged)
-            self._archive.put_file(_object(backup), staged)
-            return staged.stat().st_size, copies.sha256(staged)
+            whole = replace(backup, size_bytes=staged.stat().st_size, sha256=copies.sha256(staged))
+            self._archive.put_file(_object(whole), staged)
+            return whole.size_bytes, whole.sha256
 
     def _prepare(self, restore: Restore) -> int:
         """Make the new generation's file; its bytes. Raises BackupDamaged, HistoryDamaged, MomentUnavailable."""
@@ -433,4 +523,4 @@ class Backups:
 
 
 def _object(backup: Backup) -> str:
-    return f"{backup.database_id}/backups/{backup.id}"
+    return f"{objects(backup.database_id)}/{object_name(backup)}"

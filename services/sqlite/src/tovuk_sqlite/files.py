@@ -18,8 +18,9 @@ from tovuk_kit.errors import TovukError
 from tovuk_sqlite.crew import Crew
 from tovuk_sqlite.history import Chain, History
 from tovuk_sqlite.limits import CHECKPOINT_BYTES, OPEN_ENTRIES_MAX, READS_CONCURRENT_MAX
-from tovuk_sqlite.store import generation
+from tovuk_sqlite.store import copies, generation
 from tovuk_sqlite.store.base import Database, Engine, Reader, Writer
+from tovuk_sqlite.store.wal import Salts
 
 T = TypeVar("T")
 
@@ -27,6 +28,21 @@ T = TypeVar("T")
 _LEFT_POLL_S = 0.005
 
 _log = logging.getLogger(__name__)
+
+
+class Pin:
+    """A file that stays open. Nothing is copied back from its WAL before `follow` has read all of it."""
+
+    def __init__(self, path: Path, chain: Chain) -> None:
+        self.path = path
+        self._chain = chain
+        #: None: nothing at all is copied back.
+        self.follow: Callable[[], None] | None = None
+
+    def committed(self) -> tuple[Salts, int] | None:
+        """How many frames of which run of the WAL are committed, where this process has written."""
+        latest = self._chain.latest
+        return None if latest is None else (latest.salts, latest.frames)
 
 
 class _Open:
@@ -63,7 +79,7 @@ class _Open:
         self.running = 0
         #: Those inside; one whose caller has left stays a while longer.
         self.threads: set[int] = set()
-        self.pins = 0
+        self.pins: list[Pin] = []
 
     def close(self) -> None:
         while self.threads:
@@ -154,7 +170,12 @@ class Files:
         """Copy back the WALs that have grown, between writes."""
 
         def work(file: _Open) -> None:
-            if not file.pins and self._history.checkpoint(file.chain, self._writer(file)):
+            for pin in list(file.pins):
+                if pin.follow is None:
+                    return
+                with copies.faults():
+                    pin.follow()
+            if self._history.checkpoint(file.chain, self._writer(file)):
                 file.written = False
 
         for key, file in list(self._open.items()):
@@ -168,19 +189,20 @@ class Files:
         return file.writer
 
     @asynccontextmanager
-    async def pinned(self, database: Database) -> AsyncIterator[Path]:
-        """The database's file, which stays open; meanwhile nothing is copied back from its WAL."""
+    async def pinned(self, database: Database) -> AsyncIterator[Pin]:
+        """The database's file, and what has to be read before its WAL is copied back."""
         key = (database.id, database.generation)
         while (file := self._open.get(key)) is None:
             await self.reading(database, lambda _: None)
         file.running += 1
-        file.pins += 1
+        pin = Pin(file.path, file.chain)
+        file.pins.append(pin)
         try:
             # What copies back already ends before.
             await self.writing(database, lambda _: None)
-            yield file.path
+            yield pin
         finally:
-            file.pins -= 1
+            file.pins.remove(pin)
             await self._let_go(file)
 
     async def close_database(self, database_id: str, generation: int | None = None) -> None:

@@ -187,12 +187,17 @@ class History:
             self._due.add(chain)
             raise
 
-    def finish(self, chain: Chain) -> None:
-        """Ship the rest of a generation that was replaced, and mark its end. Raises as `ship` does."""
+    def finish(self, chain: Chain, ended_ms: int) -> int:
+        """Ship the rest of a generation that was replaced, or is about to be, and mark when; not before its commits.
+
+        Raises as `ship` does.
+        """
         with chain.lock:
             self._ship(chain)
+            ended_ms = max(ended_ms, chain.floor_ms)
             if chain.position is not None:
-                self._put(chain, chain.position, 0, (), [])
+                self._put(chain, chain.position, 0, (), [], ended_ms=ended_ms)
+            return ended_ms
 
     def drop(self, database_id: str, number: int | None = None) -> None:
         """A generation, or the database, has no history any more; nothing is shipped once this returns."""
@@ -200,7 +205,7 @@ class History:
             keys = [key for key in self._chains if key[0] == database_id and number in (None, key[1])]
             dropped = [self._chains.pop(key) for key in keys]
         for chain in dropped:
-            with chain.lock:
+            with chain.base_lock, chain.lock:
                 chain.dropped = True
             self._due.discard(chain)
 
@@ -367,6 +372,8 @@ class History:
         page_bytes: int,
         slices: tuple[Slice, ...],
         images: list[memoryview],
+        *,
+        ended_ms: int = 0,
     ) -> None:
         fence = self._fencing()
         header = SegmentHeader(
@@ -380,7 +387,7 @@ class History:
             checksum=position.checksum,
             slices=slices,
         )
-        times = [piece.at_ms for piece in slices if piece.at_ms] or [0]
+        times = [piece.at_ms for piece in slices if piece.at_ms] or [0, ended_ms]
         chain.floor_ms = max(chain.floor_ms, times[-1])
         name = segments.segment_name(SegmentName(chain.seq, chain.seq, fence, times[0], times[-1]))
         place = segments.folder(chain.database_id, chain.generation, chain.group)
@@ -445,6 +452,8 @@ class History:
         """Find out where the process before ended, and whether the WAL goes on from there."""
         last = self._last_segment(chain)
         if last is None:
+            if not chain.seq:
+                chain.floor_ms = self._ended_ms(chain)
             self._begin(chain, chain.seq and chain.seq + 1, fd, header)
             return
         position = _Position(last.salts, last.frames, last.checksum)
@@ -474,13 +483,19 @@ class History:
             place = segments.folder(chain.database_id, chain.generation, group.number)
             last = group.segments[-1]
             chain.seq = last.last_seq + 1
-            chain.floor_ms = max(name.last_ms for found in groups for name in found.segments)
+            chain.floor_ms = rebuild.last_ms(groups)
             try:
                 *_, found = segments.decode(self._archive.get(f"{place}/{segments.segment_name(last)}"))
                 return found.header
             except segments.Damaged:
                 _log.error("the last segment of the history of %s is damaged", chain.database_id)
         return None
+
+    def _ended_ms(self, chain: Chain) -> int:
+        """When the generation before ended: by another machine's clock, maybe, which is behind no more than ours."""
+        before = [int(name) for name in self._archive.names(segments.folder(chain.database_id))]
+        number = max((number for number in before if number < chain.generation), default=0)
+        return rebuild.last_ms(rebuild.groups(self._archive, chain.database_id, number)) if number else 0
 
     def _leave_gap(self, chain: Chain) -> None:
         """The WAL has reached its bound: let go of it unshipped. Until the next base there is no history."""

@@ -151,8 +151,8 @@ async def _serve(settings: Settings) -> None:
         ControlMoves(control, settings.shard),
         ownership,
         lambda address: OtherShard(address, internal_key),
+        archive,
         settings.data_dir,
-        own_archive=not settings.archive_url,
     )
     upkeep = Upkeep(lifecycle, backups, databases, files, moves, ownership)
 

@@ -1,18 +1,21 @@
 """Databases that move to another shard while they are used, and those that come.
 
-A copy is sent while writes go on, then what the WAL got meanwhile, again and again. The rest is sent while new requests
-wait; then control says that the database lies there, and who waited asks anew. Control's word alone decides whose a
-database is. Each side notes durably that it is in doubt before that word is asked for, and asks again after a fault:
-the shard it leaves does not serve it, nor does the other, before the answer is known.
+What the archive has of it is sent first, where the other shard has an archive of its own. Then a copy is sent while
+writes go on, and what the WAL got meanwhile, again and again. The rest is sent while new requests wait; then control
+says that the database lies there, and who waited asks anew. Control's word alone decides whose a database is. Each side
+notes durably that it is in doubt before that word is asked for, and asks again after a fault: the shard it leaves does
+not serve it, nor does the other, before the answer is known.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tovuk_kit.errors import RemoteError, StoreUnavailable, TovukError
 from tovuk_kit.leases import Meters
@@ -24,11 +27,14 @@ from tovuk_sqlite.errors import DatabaseNotFound
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.limits import CHUNK_BYTES
+from tovuk_sqlite.mirroring import Mirror, Received
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.room import STORAGE
 from tovuk_sqlite.store import copies, generation
+from tovuk_sqlite.store.archive import Archive
+from tovuk_sqlite.store.backups import Kept
 from tovuk_sqlite.store.base import Database, Engine
-from tovuk_sqlite.store.catalog import SqliteCatalog, State, StillLeaving
+from tovuk_sqlite.store.catalog import SqliteCatalog, State
 from tovuk_sqlite.store.changes import Changes
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.units import STORE
@@ -37,8 +43,9 @@ from tovuk_sqlite.units import STORE
 _ROUNDS_MAX: Final = 1_000
 #: Pages that are few enough to be sent while requests wait.
 _LAST_PAGES_MAX: Final = 256
-#: How long a move waits for the writes that run before it is put off.
+#: How long a move waits for the writes that run, and how long requests wait for its last steps, before it is put off.
 _WRITES_END_WITHIN_S: Final = 3.0
+_LAST_STEPS_WITHIN_S: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +65,9 @@ class Moves:
         control: ControlMoves,
         ownership: Ownership,
         other: Callable[[str], OtherShard],
+        archive: Archive,
         data_dir: Path,
-        *,
-        own_archive: bool,
     ) -> None:
-        """`own_archive` says that no other shard reads this folder's archive."""
-        self._own_archive = own_archive
         self._catalog = catalog
         self._files = files
         self._usage = usage
@@ -74,7 +78,13 @@ class Moves:
         self._control = control
         self._ownership = ownership
         self._other = other
+        self._archive = archive
         self._data_dir = data_dir
+        #: The attempt in which a database comes, and how many of its objects are being put into the archive.
+        self._attempts: dict[str, str] = {}
+        self._taking: Counter[str] = Counter()
+        #: Why databases that are to leave are still here, as it was logged.
+        self._put_off: dict[str, str] = {}
         #: Held by who decides whose a database is.
         self._deciding = asyncio.Lock()
         directory.settle = self.settle
@@ -87,29 +97,25 @@ class Moves:
 
     async def depart(self) -> None:
         """Move everything that is to leave. Raises TovukError."""
-        for move in await self._control.moves():
+        moves = await self._control.moves()
+        self._put_off = {move.database_id: self._put_off.get(move.database_id, "") for move in moves}
+        for move in moves:
             database = self._catalog.get(move.database_id)
             if database is None:
                 continue
-            if self._backups.keeps(database):
-                _log.warning("%s does not move while it has backups", database.id)
-                continue
-            other = self._other(move.address)
-            try:
-                await self._move(database, move, other)
-            except (TovukError, TimeoutError) as error:
-                _log.warning("the move of %s to %s is put off: %s", database.id, move.to, error)
-            finally:
-                await other.close()
+            with self._backups.left_alone(database):
+                why = self._backups.holds_back(database) or await self._depart(database, move)
+            if why and why != self._put_off[database.id]:
+                _log.warning("the move of %s to %s is put off: %s", database.id, move.to, why)
+            self._put_off[database.id] = why
 
     async def settle_all(self) -> None:
         """Find out whose the databases in doubt are, and remove what is left of those that are others'."""
-        await self._settle(self._catalog.in_state(State.ARRIVING, State.LEAVING))
-        async with self._deciding:
-            for database in self._catalog.in_state(State.GONE):
-                await self._backups.let_go(database, own_archive=self._own_archive)
-                await self._files.remove(database.id)
-                await self._catalog.forget(database)
+        await self._settle(self._catalog.in_state(State.ARRIVING, State.LEAVING, State.COMING))
+        for database in self._catalog.in_state(State.GONE):
+            # What comes into the archive afterwards would stay there.
+            if not self._taking[database.id]:
+                await self._forget(database)
 
     # What requests do.
 
@@ -118,8 +124,60 @@ class Moves:
         doubtful = self._catalog.in_state(State.ARRIVING, State.LEAVING)
         await self._settle([database for database in doubtful if database.service_id == service_id])
 
-    async def receive(self, database: Database, pieces: AsyncIterator[tuple[int, bytes]], *, anew: bool) -> None:
-        """Take pieces of an arriving database's file, by their offsets. Raises StorageFull, StoreUnavailable."""
+    async def begin(self, database: Database, attempt: str, probe: str) -> bool:
+        """A database begins to come here; whether what the other shard's archive has of it is in ours.
+
+        `probe` is the name of an object that is in the other's now. Raises StoreUnavailable, StorageFull.
+        """
+        folder, _, name = f"{database.id}/{probe}".rpartition("/")
+        shared = name in await asyncio.to_thread(self._archive.names, folder)
+        async with self._deciding:
+            state = self._catalog.state(database.id)
+            if state not in (None, State.COMING, State.ARRIVING):
+                # The folder has not let go of a database that comes back.
+                raise StoreUnavailable(retry_after_ms=1_000)
+            came_before = state is not None and self._catalog.moves_with_archive(database)
+            if not shared and not came_before:
+                others = await asyncio.to_thread(self._archive.names, database.id)
+                if others:
+                    # They would be mixed with those that come, and be removed if it did not come after all.
+                    _log.error("%s cannot move here: the archive has other objects of it", database.id)
+                    raise StoreUnavailable(retry_after_ms=1_000)
+            await self._catalog.come(database, with_archive=not shared)
+            self._attempts[database.id] = attempt
+        return shared
+
+    async def missing(self, database: Database, attempt: str, folder: str, names: Sequence[str]) -> list[str]:
+        """Those of the names within a folder of a coming database that the archive lacks. Raises StoreUnavailable."""
+        self._check(database, attempt)
+        there = set(await asyncio.to_thread(self._archive.names, f"{database.id}/{folder}"))
+        self._check(database, attempt)
+        return [name for name in names if name not in there]
+
+    async def put(
+        self, database: Database, attempt: str, name: str, size_bytes: int, sha256: str, chunks: AsyncIterator[bytes]
+    ) -> None:
+        """Take an object of a coming database into the archive. Raises StorageFull, StoreUnavailable."""
+        part = generation.moving_object(self._data_dir, database.id)
+        received = Received(part)
+        try:
+            await received.take(chunks)
+            if not received.is_whole(size_bytes, sha256):
+                raise StoreUnavailable(retry_after_ms=1_000)
+            self._check(database, attempt)
+            self._taking[database.id] += 1
+            try:
+                await asyncio.to_thread(self._archive.put_file, f"{database.id}/{name}", part)
+            finally:
+                self._taking[database.id] -= 1
+        finally:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+
+    async def receive(
+        self, database: Database, attempt: str, pieces: AsyncIterator[tuple[int, bytes]], *, anew: bool
+    ) -> None:
+        """Take pieces of a coming database's file, by their offsets. Raises StorageFull, StoreUnavailable."""
+        self._check(database, attempt)
         path = generation.arriving(self._data_dir, database.id)
         with copies.faults():
             if anew:
@@ -128,8 +186,8 @@ class Moves:
                 async for offset, data in pieces:
                     await asyncio.to_thread(_write_at, file.fileno(), offset, data)
 
-    async def complete(self, database: Database, size_bytes: int) -> None:
-        """All pieces of an arriving database are here: note it, durably. Raises StorageFull, StoreUnavailable."""
+    async def complete(self, database: Database, attempt: str, size_bytes: int, kept: Kept) -> None:
+        """All of a coming database is here: note it, durably. Raises StorageFull, StoreUnavailable."""
         path = generation.arriving(self._data_dir, database.id)
 
         def work() -> int:
@@ -142,13 +200,32 @@ class Moves:
                 return size
 
         async with self._deciding:
+            self._check(database, attempt)
             size = await asyncio.to_thread(work)
-            try:
-                await self._catalog.arrive(database, size)
-            except StillLeaving as error:
-                raise StoreUnavailable(retry_after_ms=1_000) from error
+            with_archive = self._catalog.moves_with_archive(database)
+            await self._backups.arrive(database, kept, with_archive=with_archive)
+            await self._catalog.arrive(database, size)
+            del self._attempts[database.id]
+
+    def _check(self, database: Database, attempt: str) -> None:
+        """Raises StoreUnavailable unless this is the attempt in which the database comes."""
+        if self._attempts.get(database.id) != attempt:
+            raise StoreUnavailable(retry_after_ms=1_000)
 
     # Leaving.
+
+    async def _depart(self, database: Database, move: Move) -> str:
+        """Move it; why it is put off, or empty."""
+        other = self._other(move.address)
+        try:
+            await self._move(database, move, other)
+        except TimeoutError:
+            return "its last steps take too long"
+        except TovukError as error:
+            return str(error)
+        finally:
+            await other.close()
+        return ""
 
     async def _move(self, database: Database, move: Move, other: OtherShard) -> None:
         arriving = Arriving(
@@ -158,38 +235,52 @@ class Moves:
             database.account_id,
             database.created_at_ms,
             database.generation + 1,
+            secrets.token_hex(16),
         )
+        mirror = Mirror(self._archive, other, arriving, database.generation, self._data_dir)
+        with_archive = await mirror.begin()
+        if with_archive:
+            await mirror.send()
         copy = generation.leaving(self._data_dir, database.id)
         try:
-            async with self._files.pinned(database) as path:
-                await asyncio.to_thread(_copy, self._files.engine, path, copy)
-                await other.send(arriving, _whole(copy), anew=True)
-                changes = Changes(path, copy.stat().st_size)
-                for _ in range(_ROUNDS_MAX):
-                    pages = await asyncio.to_thread(changes.read)
-                    await other.send(arriving, _once(pages))
-                    if len(pages) < _LAST_PAGES_MAX:
-                        break
-                await self._hand_over(database, move, other, arriving, changes)
+            async with self._files.pinned(database) as pin:
+                await asyncio.to_thread(_copy, self._files.engine, pin.path, copy)
+                spill = generation.leaving_changes(self._data_dir, database.id)
+                changes = Changes(pin.path, copy.stat().st_size, spill, pin.committed)
+                pin.follow = changes.follow
+                try:
+                    await other.send(arriving, _whole(copy), anew=True)
+                    await _catch_up(other, arriving, changes)
+                    await self._backups.ship(database)
+                    if with_archive:
+                        await mirror.send()
+                    await _catch_up(other, arriving, changes)
+                    leaving = _Leaving(database, move, other, arriving, changes, mirror if with_archive else None)
+                    await self._hand_over(leaving)
+                finally:
+                    await asyncio.to_thread(changes.close)
         finally:
             await asyncio.to_thread(generation.remove_file, copy)
 
-    async def _hand_over(
-        self, database: Database, move: Move, other: OtherShard, arriving: Arriving, changes: Changes
-    ) -> None:
+    async def _hand_over(self, leaving: "_Leaving") -> None:
+        database = leaving.database
         async with AsyncExitStack() as held:
             async with asyncio.timeout(_WRITES_END_WITHIN_S):
                 await held.enter_async_context(self._gates.closed(database.id))
             await held.enter_async_context(self._directory.held(database))
-            if self._catalog.get(database.id) != database or self._backups.keeps(database):
+            if self._catalog.get(database.id) != database or self._backups.holds_back(database):
                 return
-            await other.send(arriving, _rest(changes))
-            await other.send(arriving, _once([]), size_bytes=changes.size_bytes)
+            async with asyncio.timeout(_LAST_STEPS_WITHIN_S):
+                await leaving.other.send(leaving.arriving, _rest(leaving.changes))
+                kept = await self._backups.leave(database)
+                if leaving.mirror is not None:
+                    await leaving.mirror.send()
+                await leaving.other.complete(leaving.arriving, leaving.changes.size_bytes, kept)
             async with self._deciding:
-                if not await self._catalog.turn(database, State.LIVE, State.LEAVING):
+                if not await self._catalog.leave(database, with_archive=leaving.mirror is not None):
                     return
                 try:
-                    shard = await self._control.commit(database.id, move.to, self._ownership.fencing)
+                    shard = await self._control.commit(database.id, leaving.move.to, self._ownership.fencing)
                 except TovukError as error:
                     _log.warning("whether %s has moved is asked again: %s", database.id, error)
                     return
@@ -205,10 +296,11 @@ class Moves:
                 if state is State.LEAVING:
                     # Whatever is still on its way to control comes too late after this.
                     shard = await self._control.commit(database.id, self._control.shard, self._ownership.fencing)
-                elif state is State.ARRIVING:
+                elif state in (State.ARRIVING, State.COMING):
                     shard, moving_to = await self._located(database)
                     if shard != self._control.shard and moving_to == self._control.shard:
                         continue
+                    self._attempts.pop(database.id, None)
                 else:
                     continue
                 await self._decided(database, state, shard)
@@ -225,17 +317,36 @@ class Moves:
         """Control has said where a database in doubt lies."""
         here = shard == self._control.shard
         if here:
-            await self._catalog.turn(database, state, State.LIVE)
+            await self._catalog.stay(database, state)
+            self._backups.go_on(database)
         elif state is State.LEAVING:
             async with self._usage.leaving(database) as units:
                 await self._catalog.depart(database, units)
         else:
-            await self._files.remove(database.id)
-            await self._catalog.forget(database)
+            await self._catalog.give_up(database)
         self._directory.forget(database)
         file = generation.path(self._data_dir, database)
         if self._usage.resize(database, file.stat().st_size if here else None):
             self._meters.level_changed(STORE, database.account_id, STORAGE)
+
+    async def _forget(self, database: Database) -> None:
+        """Remove what is here of a database that lies elsewhere."""
+        await self._backups.let_go(database, with_archive=self._catalog.moves_with_archive(database))
+        await self._files.remove(database.id)
+        await asyncio.to_thread(generation.remove_file, generation.arriving(self._data_dir, database.id))
+        await self._catalog.forget(database)
+
+
+class _Leaving(NamedTuple):
+    """A move whose last steps are left."""
+
+    database: Database
+    move: Move
+    other: OtherShard
+    arriving: Arriving
+    changes: Changes
+    #: None where both shards have one archive.
+    mirror: Mirror | None
 
 
 def _begin(path: Path) -> None:
@@ -271,6 +382,20 @@ async def _once(pages: Iterable[tuple[int, bytes]]) -> AsyncIterator[Iterable[tu
     yield pages
 
 
+async def _catch_up(other: OtherShard, arriving: Arriving, changes: Changes) -> None:
+    """Send what changed, until little is left."""
+    for _ in range(_ROUNDS_MAX):
+        pages = await asyncio.to_thread(_next, changes)
+        await other.send(arriving, _once(pages))
+        if len(pages) < _LAST_PAGES_MAX:
+            break
+
+
 async def _rest(changes: Changes) -> AsyncIterator[Iterable[tuple[int, bytes]]]:
-    while pages := await asyncio.to_thread(changes.read):
+    while pages := await asyncio.to_thread(_next, changes):
         yield pages
+
+
+def _next(changes: Changes) -> list[tuple[int, bytes]]:
+    with copies.faults():
+        return changes.take()

@@ -166,38 +166,122 @@ class RestoreState(_message.Message):
     def __init__(self, id: _Optional[str] = ..., database_id: _Optional[str] = ..., backup_id: _Optional[str] = ..., safety_backup_id: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class ArrivingDatabase(_message.Message):
-    __slots__ = ("id", "name", "service_id", "account_id", "created_at_ms", "generation")
+    __slots__ = ("id", "name", "service_id", "account_id", "created_at_ms", "generation", "attempt")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     service_id: str
     account_id: str
     created_at_ms: int
     generation: int
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., service_id: _Optional[str] = ..., account_id: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+    attempt: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., service_id: _Optional[str] = ..., account_id: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., generation: _Optional[int] = ..., attempt: _Optional[str] = ...) -> None: ...
+
+class BeginArrivalRequest(_message.Message):
+    __slots__ = ("database", "probe")
+    DATABASE_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
+    database: ArrivingDatabase
+    probe: str
+    def __init__(self, database: _Optional[_Union[ArrivingDatabase, _Mapping]] = ..., probe: _Optional[str] = ...) -> None: ...
+
+class BeginArrivalReply(_message.Message):
+    __slots__ = ("shares_archive",)
+    SHARES_ARCHIVE_FIELD_NUMBER: _ClassVar[int]
+    shares_archive: bool
+    def __init__(self, shares_archive: _Optional[bool] = ...) -> None: ...
+
+class OfferObjectsRequest(_message.Message):
+    __slots__ = ("database", "folder", "names")
+    DATABASE_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    database: ArrivingDatabase
+    folder: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, database: _Optional[_Union[ArrivingDatabase, _Mapping]] = ..., folder: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OfferObjectsReply(_message.Message):
+    __slots__ = ("missing",)
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, missing: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReceiveObjectRequest(_message.Message):
+    __slots__ = ("database", "name", "size_bytes", "sha256", "data")
+    DATABASE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    database: ArrivingDatabase
+    name: str
+    size_bytes: int
+    sha256: str
+    data: bytes
+    def __init__(self, database: _Optional[_Union[ArrivingDatabase, _Mapping]] = ..., name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ReceiveObjectReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ReceiveDatabaseRequest(_message.Message):
-    __slots__ = ("database", "anew", "offset", "data", "size_bytes")
+    __slots__ = ("database", "anew", "offset", "data", "size_bytes", "backups", "restores", "ends")
     DATABASE_FIELD_NUMBER: _ClassVar[int]
     ANEW_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BACKUPS_FIELD_NUMBER: _ClassVar[int]
+    RESTORES_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
     database: ArrivingDatabase
     anew: bool
     offset: int
     data: bytes
     size_bytes: int
-    def __init__(self, database: _Optional[_Union[ArrivingDatabase, _Mapping]] = ..., anew: _Optional[bool] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    backups: _containers.RepeatedCompositeFieldContainer[ArrivingBackup]
+    restores: _containers.RepeatedCompositeFieldContainer[ArrivingRestore]
+    ends: _containers.RepeatedCompositeFieldContainer[GenerationEnd]
+    def __init__(self, database: _Optional[_Union[ArrivingDatabase, _Mapping]] = ..., anew: _Optional[bool] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., backups: _Optional[_Iterable[_Union[ArrivingBackup, _Mapping]]] = ..., restores: _Optional[_Iterable[_Union[ArrivingRestore, _Mapping]]] = ..., ends: _Optional[_Iterable[_Union[GenerationEnd, _Mapping]]] = ...) -> None: ...
 
 class ReceiveDatabaseReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ArrivingBackup(_message.Message):
+    __slots__ = ("backup", "generation")
+    BACKUP_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    backup: Backup
+    generation: int
+    def __init__(self, backup: _Optional[_Union[Backup, _Mapping]] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class ArrivingRestore(_message.Message):
+    __slots__ = ("restore", "plan", "expires_at_ms", "generation")
+    RESTORE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    restore: RestoreState
+    plan: str
+    expires_at_ms: int
+    generation: int
+    def __init__(self, restore: _Optional[_Union[RestoreState, _Mapping]] = ..., plan: _Optional[str] = ..., expires_at_ms: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class GenerationEnd(_message.Message):
+    __slots__ = ("number", "ended_at_ms")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    ended_at_ms: int
+    def __init__(self, number: _Optional[int] = ..., ended_at_ms: _Optional[int] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()

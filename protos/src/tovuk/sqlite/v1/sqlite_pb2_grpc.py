@@ -188,6 +188,21 @@ class SqliteAdminStub:
                 request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.SerializeToString,
                 response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.FromString,
                 _registered_method=True)
+        self.BeginArrival = channel.unary_unary(
+                '/tovuk.sqlite.v1.SqliteAdmin/BeginArrival',
+                request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.BeginArrivalRequest.SerializeToString,
+                response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.BeginArrivalReply.FromString,
+                _registered_method=True)
+        self.OfferObjects = channel.unary_unary(
+                '/tovuk.sqlite.v1.SqliteAdmin/OfferObjects',
+                request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.OfferObjectsRequest.SerializeToString,
+                response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.OfferObjectsReply.FromString,
+                _registered_method=True)
+        self.ReceiveObject = channel.stream_unary(
+                '/tovuk.sqlite.v1.SqliteAdmin/ReceiveObject',
+                request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveObjectRequest.SerializeToString,
+                response_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveObjectReply.FromString,
+                _registered_method=True)
         self.ReceiveDatabase = channel.stream_unary(
                 '/tovuk.sqlite.v1.SqliteAdmin/ReceiveDatabase',
                 request_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveDatabaseRequest.SerializeToString,
@@ -244,8 +259,29 @@ class SqliteAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BeginArrival(self, request, context):
+        """Begins an attempt to move a database here, from the shard where it lies; what came of it before is void.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OfferObjects(self, request, context):
+        """Which objects of a database that moves here this shard's archive lacks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReceiveObject(self, request_iterator, context):
+        """An object for this shard's archive, in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReceiveDatabase(self, request_iterator, context):
-        """A database that moves here, piece by piece, from the shard where it lies.
+        """The file of a database that moves here, piece by piece.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -290,6 +326,21 @@ def add_SqliteAdminServicer_to_server(servicer, server):
                     servicer.Restore,
                     request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.FromString,
                     response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.SerializeToString,
+            ),
+            'BeginArrival': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginArrival,
+                    request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.BeginArrivalRequest.FromString,
+                    response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.BeginArrivalReply.SerializeToString,
+            ),
+            'OfferObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.OfferObjects,
+                    request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.OfferObjectsRequest.FromString,
+                    response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.OfferObjectsReply.SerializeToString,
+            ),
+            'ReceiveObject': grpc.stream_unary_rpc_method_handler(
+                    servicer.ReceiveObject,
+                    request_deserializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveObjectRequest.FromString,
+                    response_serializer=tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveObjectReply.SerializeToString,
             ),
             'ReceiveDatabase': grpc.stream_unary_rpc_method_handler(
                     servicer.ReceiveDatabase,
@@ -465,6 +516,87 @@ class SqliteAdmin:
             '/tovuk.sqlite.v1.SqliteAdmin/Restore',
             tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreRequest.SerializeToString,
             tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.RestoreState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginArrival(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.sqlite.v1.SqliteAdmin/BeginArrival',
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.BeginArrivalRequest.SerializeToString,
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.BeginArrivalReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OfferObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tovuk.sqlite.v1.SqliteAdmin/OfferObjects',
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.OfferObjectsRequest.SerializeToString,
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.OfferObjectsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveObject(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tovuk.sqlite.v1.SqliteAdmin/ReceiveObject',
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveObjectRequest.SerializeToString,
+            tovuk_dot_sqlite_dot_v1_dot_sqlite__pb2.ReceiveObjectReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,15 +1,18 @@
 """Another shard, as the one that a database leaves calls it."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tovuk.sqlite.v1 import sqlite_pb2 as wire
 from tovuk.sqlite.v1.sqlite_pb2_grpc import SqliteAdminStub
 from tovuk_kit.client import Channel
+from tovuk_sqlite.store.backups import Backup, Kept, Restore
 
 #: For the whole of a large file on slow disks.
 _TIMEOUT_S: Final = 3_600.0
+#: For what is answered at once, or from a listing of the archive.
+_ASKED_TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,44 +25,119 @@ class Arriving:
     account_id: str
     created_at_ms: int
     generation: int
+    #: Of this attempt to move it, and of no other.
+    attempt: str
 
 
 class OtherShard:
-    """Its one call."""
+    """The calls of one attempt. Each raises what Channel.unary raises."""
 
     def __init__(self, address: str, internal_key: str) -> None:
         self._channel = Channel(address, internal_key, "sqlite")
         self._stub = SqliteAdminStub(self._channel.grpc)
 
-    async def send(
-        self,
-        arriving: Arriving,
-        pieces: AsyncIterator[Iterable[tuple[int, bytes]]],
-        *,
-        anew: bool = False,
-        size_bytes: int = 0,
+    async def begin(self, arriving: Arriving, probe: str) -> bool:
+        """Begin the attempt; whether the other shard's archive has the probe, a name within the database's folder."""
+        request = wire.BeginArrivalRequest(database=_database(arriving), probe=probe)
+        reply: wire.BeginArrivalReply = await self._channel.unary(
+            self._stub.BeginArrival, request, timeout_s=_ASKED_TIMEOUT_S, retry=True
+        )
+        return reply.shares_archive
+
+    async def missing(self, arriving: Arriving, folder: str, names: Sequence[str]) -> list[str]:
+        """Those of a folder's names that the other shard's archive lacks."""
+        request = wire.OfferObjectsRequest(database=_database(arriving), folder=folder, names=names)
+        reply: wire.OfferObjectsReply = await self._channel.unary(
+            self._stub.OfferObjects, request, timeout_s=_ASKED_TIMEOUT_S, retry=True
+        )
+        return list(reply.missing)
+
+    async def put(
+        self, arriving: Arriving, name: str, size_bytes: int, sha256: str, content: AsyncIterator[bytes]
     ) -> None:
-        """Pieces of the file by their offsets; with its size, the last ones. Raises what Channel.send_stream raises."""
+        """Put an object into the other shard's archive."""
+
+        async def requests() -> AsyncIterator[wire.ReceiveObjectRequest]:
+            yield wire.ReceiveObjectRequest(
+                database=_database(arriving), name=name, size_bytes=size_bytes, sha256=sha256
+            )
+            async for data in content:
+                yield wire.ReceiveObjectRequest(data=data)
+
+        await self._channel.send_stream(self._stub.ReceiveObject, requests(), timeout_s=_TIMEOUT_S, is_read=True)
+
+    async def send(
+        self, arriving: Arriving, pieces: AsyncIterator[Iterable[tuple[int, bytes]]], *, anew: bool = False
+    ) -> None:
+        """Pieces of the file by their offsets."""
 
         async def requests() -> AsyncIterator[wire.ReceiveDatabaseRequest]:
-            database = wire.ArrivingDatabase(
-                id=arriving.id,
-                name=arriving.name,
-                service_id=arriving.service_id,
-                account_id=arriving.account_id,
-                created_at_ms=arriving.created_at_ms,
-                generation=arriving.generation,
-            )
-            yield wire.ReceiveDatabaseRequest(database=database, anew=anew)
+            yield wire.ReceiveDatabaseRequest(database=_database(arriving), anew=anew)
             async for some in pieces:
                 for offset, data in some:
                     yield wire.ReceiveDatabaseRequest(offset=offset, data=data)
-            if size_bytes:
-                yield wire.ReceiveDatabaseRequest(size_bytes=size_bytes)
 
         # Repeated, it is the same: bytes at their places.
+        await self._channel.send_stream(self._stub.ReceiveDatabase, requests(), timeout_s=_TIMEOUT_S, is_read=True)
+
+    async def complete(self, arriving: Arriving, size_bytes: int, kept: Kept) -> None:
+        """All has been sent: the file, of so many bytes, and what the database can be put back to."""
+
+        async def requests() -> AsyncIterator[wire.ReceiveDatabaseRequest]:
+            yield wire.ReceiveDatabaseRequest(database=_database(arriving))
+            yield wire.ReceiveDatabaseRequest(
+                size_bytes=size_bytes,
+                backups=map(_backup, kept.backups),
+                restores=map(_restore, kept.restores),
+                ends=[wire.GenerationEnd(number=number, ended_at_ms=at_ms) for number, at_ms in kept.ends.items()],
+            )
+
         await self._channel.send_stream(self._stub.ReceiveDatabase, requests(), timeout_s=_TIMEOUT_S, is_read=True)
 
     async def close(self) -> None:
         """End the channel."""
         await self._channel.close()
+
+
+def _database(arriving: Arriving) -> wire.ArrivingDatabase:
+    return wire.ArrivingDatabase(
+        id=arriving.id,
+        name=arriving.name,
+        service_id=arriving.service_id,
+        account_id=arriving.account_id,
+        created_at_ms=arriving.created_at_ms,
+        generation=arriving.generation,
+        attempt=arriving.attempt,
+    )
+
+
+def _backup(backup: Backup) -> wire.ArrivingBackup:
+    told = wire.Backup(
+        id=backup.id,
+        database_id=backup.database_id,
+        kind=backup.kind,
+        status=backup.status,
+        reason=backup.reason,
+        created_at_ms=backup.created_at_ms,
+        expires_at_ms=backup.expires_at_ms,
+        size_bytes=backup.size_bytes,
+        sha256=backup.sha256,
+    )
+    return wire.ArrivingBackup(backup=told, generation=backup.generation)
+
+
+def _restore(restore: Restore) -> wire.ArrivingRestore:
+    told = wire.RestoreState(
+        id=restore.id,
+        database_id=restore.database_id,
+        backup_id=restore.backup_id,
+        safety_backup_id=restore.safety_id,
+        status=restore.status,
+        reason=restore.reason,
+        created_at_ms=restore.created_at_ms,
+        ended_at_ms=restore.ended_at_ms,
+        at_ms=restore.at_ms,
+    )
+    return wire.ArrivingRestore(
+        restore=told, plan=restore.plan, expires_at_ms=restore.expires_at_ms, generation=restore.generation
+    )

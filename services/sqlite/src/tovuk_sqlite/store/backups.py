@@ -1,9 +1,12 @@
-"""Which backups and restores there are, in the catalog's file, where a restore's flip is one transaction with them."""
+"""Which backups and restores there are, in the catalog's file, where a restore's flip is one transaction with them.
 
-from collections.abc import Sequence
+A backup's object in the archive says in its name what the row says, for a folder that takes the place of a lost one.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tovuk_kit.sqlite import SqliteFile
 from tovuk_kit.sqlite_library import Connection
@@ -14,6 +17,7 @@ _RESTORE: Final = (
     "id, database_id, plan, backup_id, at_ms, safety_id, status, reason, created_at_ms, ended_at_ms, expires_at_ms,"
     " generation"
 )
+_END: Final = "database_id, number, ended_at_ms"
 _ADD_USED: Final = (
     "INSERT INTO used VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (epoch, lease, service_id, resource_id) DO UPDATE SET units = units + excluded.units"
@@ -74,6 +78,43 @@ class Restore:
     expires_at_ms: int
     #: The generation it makes.
     generation: int
+
+
+class Kept(NamedTuple):
+    """What a database can be put back to, as it moves with it."""
+
+    backups: Sequence[Backup]
+    restores: Sequence[Restore]
+    #: When its generations were replaced.
+    ends: Mapping[int, int]
+
+
+def objects(database_id: str) -> str:
+    """The archive's folder of the database's backups."""
+    return f"{database_id}/backups"
+
+
+def object_name(backup: Backup) -> str:
+    """The last part of the name of a ready backup's object."""
+    told = (backup.created_at_ms, backup.expires_at_ms, backup.generation, backup.size_bytes, backup.sha256)
+    return "-".join((backup.id, backup.kind, *map(str, told)))
+
+
+def described(database_id: str, name: str) -> Backup:
+    """The backup whose object has this name."""
+    backup_id, kind, created, expires, generation, size, sha256 = name.split("-")
+    return Backup(
+        id=backup_id,
+        database_id=database_id,
+        kind=Kind(kind),
+        status=Status.READY,
+        reason="",
+        created_at_ms=int(created),
+        expires_at_ms=int(expires),
+        generation=int(generation),
+        size_bytes=int(size),
+        sha256=sha256,
+    )
 
 
 class UnderWay(Exception):
@@ -166,6 +207,7 @@ class BackupRows:
             sql = "UPDATE restore SET status = 'ready', ended_at_ms = ? WHERE id = ?"
             connection.execute(sql, (now_ms, restore.id))
             connection.execute("UPDATE backup SET created_at_ms = ? WHERE id = ?", (now_ms, restore.safety_id))
+            _insert(connection, "generation_end", _END, (database.id, database.generation, now_ms))
 
         await self._file.write(work, essential=True)
 
@@ -182,6 +224,30 @@ class BackupRows:
         """The database's restores, the newest first."""
         return self._restores("database_id = ? ORDER BY created_at_ms DESC, id", (database_id,))
 
+    def ends(self, database_id: str) -> dict[int, int]:
+        """When the database's generations were replaced."""
+        sql = "SELECT number, ended_at_ms FROM generation_end WHERE database_id = ?"
+        rows: list[Any] = self._file.read(lambda connection: connection.execute(sql, (database_id,)).fetchall())
+        return dict(rows)
+
+    def kept(self, database_id: str) -> Kept:
+        """All that is known of a database."""
+        return Kept(self.backups(database_id), self.restores(database_id), self.ends(database_id))
+
+    async def put(self, database_id: str, kept: Kept) -> None:
+        """This is all that is known of a database."""
+
+        def work(connection: Connection) -> None:
+            _forget(connection, database_id)
+            for backup in kept.backups:
+                _insert(connection, "backup", _BACKUP, _backup_row(backup))
+            for restore in kept.restores:
+                _insert(connection, "restore", _RESTORE, _restore_row(restore))
+            for number, ended_at_ms in kept.ends.items():
+                _insert(connection, "generation_end", _END, (database_id, number, ended_at_ms))
+
+        await self._file.write(work, essential=True)
+
     def unfinished(self) -> tuple[list[Backup], list[Restore]]:
         """Those that are creating."""
         return self._backups("status = 'creating'", ()), self._restores("status = 'creating'", ())
@@ -196,8 +262,9 @@ class BackupRows:
         return kept
 
     def expired(self, now_ms: int) -> list[Backup]:
-        """Backups that need not be kept any longer."""
-        return self._backups("expires_at_ms <= ? AND status <> 'creating' LIMIT 1000", (now_ms,))
+        """Backups of the folder's own databases that need not be kept any longer."""
+        own = "database_id IN (SELECT id FROM database WHERE dropped = 0)"
+        return self._backups(f"expires_at_ms <= ? AND status <> 'creating' AND {own} LIMIT 1000", (now_ms,))
 
     async def forget(self, backups: Sequence[Backup], now_ms: int) -> None:
         """Remove the rows of these backups, and of expired restores."""
@@ -208,12 +275,20 @@ class BackupRows:
 
         await self._file.write(work, essential=True)
 
+    async def forget_ends(self, database_id: str, until_ms: int) -> None:
+        """Remove what is known of generations that were replaced until then."""
+        sql = "DELETE FROM generation_end WHERE database_id = ? AND ended_at_ms <= ?"
+
+        def work(connection: Connection) -> None:
+            connection.execute(sql, (database_id, until_ms))
+
+        await self._file.write(work, essential=True)
+
     async def forget_database(self, database_id: str) -> None:
         """Remove every row of a database."""
 
         def work(connection: Connection) -> None:
-            connection.execute("DELETE FROM backup WHERE database_id = ?", (database_id,))
-            connection.execute("DELETE FROM restore WHERE database_id = ?", (database_id,))
+            _forget(connection, database_id)
 
         await self._file.write(work, essential=True)
 
@@ -226,6 +301,11 @@ class BackupRows:
         sql = f"SELECT {_RESTORE} FROM restore WHERE {condition}"
         rows: list[Any] = self._file.read(lambda connection: connection.execute(sql, params).fetchall())
         return [replace(Restore(*row), status=Status(row[6])) for row in rows]
+
+
+def _forget(connection: Connection, database_id: str) -> None:
+    for table in ("backup", "restore", "generation_end"):
+        connection.execute(f"DELETE FROM {table} WHERE database_id = ?", (database_id,))
 
 
 def _backup_row(backup: Backup) -> tuple[Any, ...]:

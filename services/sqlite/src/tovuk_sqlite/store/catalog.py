@@ -35,10 +35,8 @@ class State(IntEnum):
     LEAVING = 3
     #: Another shard's; files are left of it.
     GONE = 4
-
-
-class StillLeaving(Exception):
-    """The folder has not let go of a database that comes back."""
+    #: On its way here, in pieces.
+    COMING = 5
 
 
 class SqliteCatalog:
@@ -127,7 +125,7 @@ class SqliteCatalog:
         return found[0] if found else None
 
     def all(self) -> list[Database]:
-        """Every database, dropped ones included."""
+        """Every database the folder knows, whatever its state."""
         return self._listed(f"SELECT {_COLUMNS} FROM database", ())
 
     async def databases(self, service_id: str) -> list[Database]:
@@ -148,15 +146,15 @@ class SqliteCatalog:
         await self.file.write(work, essential=True)
         self._marked.discard(database.id)
 
-    async def arrive(self, database: Database, storage_bytes: int) -> None:
-        """A database that moves here is complete. Whether it is this shard's, control says. Raises StillLeaving."""
+    async def come(self, database: Database, *, with_archive: bool) -> None:
+        """A database begins to move here; what came of it before is void. Otherwise it is not in the folder."""
 
         def work(connection: Connection) -> None:
-            connection.execute("DELETE FROM database WHERE id = ? AND dropped = ?", (database.id, State.ARRIVING))
-            if connection.execute("SELECT 1 FROM database WHERE id = ?", (database.id,)).get is not None:
-                raise StillLeaving
+            void = (database.id, State.ARRIVING, State.COMING)
+            connection.execute("DELETE FROM database WHERE id = ? AND dropped IN (?, ?)", void)
             connection.execute(
-                f"INSERT INTO database ({_COLUMNS}, storage_bytes, dropped) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO database ({_COLUMNS}, storage_bytes, dropped, with_archive)"
+                " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
                 (
                     database.id,
                     database.name,
@@ -164,22 +162,54 @@ class SqliteCatalog:
                     database.account_id,
                     database.created_at_ms,
                     database.generation,
-                    storage_bytes,
-                    State.ARRIVING,
+                    State.COMING,
+                    int(with_archive),
                 ),
             )
 
         await self.file.write(work, essential=True)
 
-    async def turn(self, database: Database, before: "State", after: "State") -> bool:
-        """Whether the database was in the state before, and is in the state after now."""
+    async def arrive(self, database: Database, storage_bytes: int) -> None:
+        """A database that was coming is complete. Whether it is this shard's, control says."""
+
+        def work(connection: Connection) -> None:
+            sql = "UPDATE database SET dropped = ?, storage_bytes = ? WHERE id = ? AND dropped = ?"
+            connection.execute(sql, (State.ARRIVING, storage_bytes, database.id, State.COMING))
+
+        await self.file.write(work, essential=True)
+
+    async def leave(self, database: Database, *, with_archive: bool) -> bool:
+        """Whether the database is about to leave; not if it is another than it was."""
 
         def work(connection: Connection) -> bool:
-            sql = "UPDATE database SET dropped = ? WHERE id = ? AND generation = ? AND dropped = ?"
-            connection.execute(sql, (after, database.id, database.generation, before))
+            sql = "UPDATE database SET dropped = ?, with_archive = ? WHERE id = ? AND generation = ? AND dropped = 0"
+            connection.execute(sql, (State.LEAVING, int(with_archive), database.id, database.generation))
             return bool(connection.changes())
 
         return await self.file.write(work, essential=True)
+
+    async def give_up(self, database: Database) -> None:
+        """A database that was coming does not come; what is here of it can go."""
+
+        def work(connection: Connection) -> None:
+            sql = "UPDATE database SET dropped = ? WHERE id = ? AND dropped IN (?, ?)"
+            connection.execute(sql, (State.GONE, database.id, State.ARRIVING, State.COMING))
+
+        await self.file.write(work, essential=True)
+
+    def moves_with_archive(self, database: Database) -> bool:
+        """Whether a database that leaves or comes has its objects with it."""
+        sql = "SELECT with_archive FROM database WHERE id = ?"
+        return bool(self.file.read(lambda connection: connection.execute(sql, (database.id,)).get))
+
+    async def stay(self, database: Database, before: "State") -> None:
+        """A database that was in doubt, in this state, is this shard's."""
+
+        def work(connection: Connection) -> None:
+            sql = "UPDATE database SET dropped = 0 WHERE id = ? AND generation = ? AND dropped = ?"
+            connection.execute(sql, (database.id, database.generation, before))
+
+        await self.file.write(work, essential=True)
 
     async def depart(self, database: Database, units: Sequence[tuple[int, int, int]]) -> None:
         """A leaving database has left; the (epoch, lease, units) that its file held are the catalog's."""

@@ -67,13 +67,13 @@ def _replace(
     whole = b"".join(raws)
     # What is damaged stays as it is.
     list(segments.decode(whole))
-    times = [name for name in parts if name.first_ms]
+    firsts = [name.first_ms for name in parts if name.first_ms]
     name = SegmentName(
         parts[0].seq,
         parts[-1].last_seq,
         parts[0].fence,
-        times[0].first_ms if times else 0,
-        times[-1].last_ms if times else 0,
+        firsts[0] if firsts else 0,
+        max(name.last_ms for name in parts),
     )
     check()
     archive.put(f"{place}/{segments.segment_name(name)}", whole)

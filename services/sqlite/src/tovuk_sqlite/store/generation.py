@@ -1,5 +1,6 @@
 """Where the files of a database lie: the only place that knows."""
 
+import secrets
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -37,9 +38,19 @@ def leaving(data_dir: Path, database_id: str) -> Path:
     return data_dir / "moving" / f"{database_id}.leaving"
 
 
+def leaving_changes(data_dir: Path, database_id: str) -> Path:
+    """What changed in the database since that copy."""
+    return data_dir / "moving" / f"{database_id}.changes"
+
+
 def arriving(data_dir: Path, database_id: str) -> Path:
     """A database on its way from another shard."""
     return data_dir / "moving" / f"{database_id}.arriving"
+
+
+def moving_object(data_dir: Path, database_id: str) -> Path:
+    """A new file for an object of the archive on its way from another shard, or to one."""
+    return data_dir / "moving" / f"{database_id}.{secrets.token_hex(4)}.object"
 
 
 def clear_moving(data_dir: Path) -> None:

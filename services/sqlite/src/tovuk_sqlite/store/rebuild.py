@@ -25,6 +25,11 @@ def groups(archive: Archive, database_id: str, generation: int) -> list[Group]:
     return [segments.group(int(name), archive.names(f"{place}/{name}")) for name in archive.names(place)]
 
 
+def last_ms(kept: Sequence[Group]) -> int:
+    """The time of a generation's last commit that is kept, or of its end."""
+    return max((name.last_ms for group in kept for name in group.segments), default=0)
+
+
 def rebuild(archive: Archive, database_id: str, generation: int, at_ms: int, last_seq: int, path: Path) -> None:
     """Make a new file of what the generation held at a moment; all that was committed until then is in the archive.
 
@@ -89,13 +94,21 @@ def _needed(kept: Sequence[Group], begun: int, at_ms: int, last_seq: int) -> lis
 
 def owned(kept: Sequence[Group]) -> list[tuple[int, SegmentName]]:
     """The groups' numbers and segments in order, without what was joined, and what an owner shipped after another
-    one had taken over."""
+    one had taken over.
+
+    Of several with one number, all but one were put without an answer, and put again with more.
+    """
     found = [(group.number, name) for group in kept for name in group.segments]
     chosen: list[tuple[int, SegmentName]] = []
-    for number, name in sorted(found, key=lambda one: (one[1].seq, -one[1].fence, -one[1].last_seq)):
+    for number, name in sorted(found, key=_choice):
         if not chosen or (name.seq > chosen[-1][1].last_seq and name.fence >= chosen[-1][1].fence):
             chosen.append((number, name))
     return chosen
+
+
+def _choice(one: tuple[int, SegmentName]) -> tuple[int, ...]:
+    name = one[1]
+    return name.seq, -name.fence, -name.last_seq, not name.first_ms, -name.last_ms
 
 
 def _fetched(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:

@@ -95,7 +95,8 @@ def decode(raw: bytes) -> Iterator[Segment]:
 class SegmentName(NamedTuple):
     """An object's segments as a listing shows them: numbers, owner, and times of the first and last commit.
 
-    The times are 0 where there is no commit.
+    The times are 0 where there is no commit; but one that marks the generation's end has its time as the last. The
+    last mark holds.
     """
 
     seq: int

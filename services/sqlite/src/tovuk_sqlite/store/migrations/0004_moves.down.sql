@@ -1,0 +1,2 @@
+ALTER TABLE database DROP COLUMN with_archive;
+DROP TABLE generation_end;
