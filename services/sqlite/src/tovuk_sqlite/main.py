@@ -45,14 +45,15 @@ _log = logging.getLogger(__name__)
 def _engine(settings: Settings) -> Engine:
     """The process loads one library of SQLite, which opens databases and the catalog."""
     if settings.engine != "stock" and (settings.engine == "native" or find_spec("tovuk_sqlite_native")):
-        from tovuk_sqlite.store.native import NativeEngine, OtherInterface
+        from tovuk_sqlite.store import native_build
 
-        try:
+        if native_build.fits():
+            from tovuk_sqlite.store.native import NativeEngine
+
             return NativeEngine()
-        except OtherInterface:
-            if settings.engine == "native":
-                sys.exit("tovuk-sqlite does not start: the native engine is of another version; run make native")
-            _log.warning("the native engine is of another version and not used; run make native")
+        if settings.engine == "native":
+            sys.exit("tovuk-sqlite does not start: the native engine is of another version; run make native")
+        _log.warning("the native engine is of another version and not used; run make native")
     from tovuk_sqlite.store.stock import StockEngine
 
     _log.info("databases are opened by stock SQLite: rows read are estimates; make native builds the exact meter")

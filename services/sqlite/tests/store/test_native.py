@@ -97,11 +97,3 @@ def test_a_suspended_statement_ends_when_it_is_let_go_or_fails(tables: Any, make
     tables.read("select id from t", result_rows=10, resumable=True)
     tables.reader.let_go()
     assert tables.rows("select count(*) from t") == b"[[1000]]"
-
-
-def test_a_build_for_another_version_of_the_service_is_not_used(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tovuk_sqlite.store.native import OtherInterface
-
-    monkeypatch.setattr("tovuk_sqlite_native.INTERFACE", 1)
-    with pytest.raises(OtherInterface):
-        type(engine)()

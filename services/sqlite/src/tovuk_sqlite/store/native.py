@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 
-import tovuk_sqlite_native
 from tovuk_kit.errors import Outcome, StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kit.sqlite_errors import translated
@@ -60,9 +59,6 @@ from tovuk_sqlite.store.own import (
 )
 from tovuk_sqlite_native import HIDDEN_PREFIX, Connection, Interrupt, Ran, Result, SqliteError
 
-#: What the extension must offer.
-INTERFACE: Final = 4
-
 _EXHAUSTED: Final = {
     "rows_read": Bound.ROWS_READ,
     "rows_written": Bound.ROWS_WRITTEN,
@@ -83,10 +79,6 @@ _NOT_SHORT: Final = frozenset({"deadline", "page", "rows_read", "rows_written"})
 _FAULTS: Final = frozenset({"full", "busy", "readonly", "corrupt", "io"})
 
 
-class OtherInterface(Exception):
-    """The extension was built for another version of this service."""
-
-
 class NativeEngine:
     """The Engine of the extension that `make native` builds."""
 
@@ -94,9 +86,6 @@ class NativeEngine:
     library = NativeLibrary()
 
     def __init__(self) -> None:
-        """Raises OtherInterface."""
-        if getattr(tovuk_sqlite_native, "INTERFACE", 0) != INTERFACE:
-            raise OtherInterface("run make native")
         assert HIDDEN_PREFIX == OWN_PREFIX, "the extension hides other names than ours"
 
     def create(self, path: Path) -> int:

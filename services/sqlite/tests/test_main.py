@@ -1,0 +1,58 @@
+"""The real process, with an extension that another version of the service was built with."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+Start = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts the service where the extension has nothing but the number of another version."""
+    (tmp_path / "tovuk_sqlite_native.py").write_text("INTERFACE = 1\n")
+    started: list[Process] = []
+
+    async def start(**said: str) -> Process:
+        variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(tmp_path),
+            "TOVUK_INTERNAL_KEY": "internal-key-of-the-tests",
+            "TOVUK_NATS_URL": "nats://127.0.0.1:1",
+            "TOVUK_SQLITE_LISTEN": f"unix:{tmp_path}/main.sock",
+            "TOVUK_SQLITE_DATA_DIR": f"{tmp_path}/data",
+            "TOVUK_CONTROL_TARGET": f"unix:{tmp_path}/control.sock",
+            "TOVUK_METERING_TARGET": f"unix:{tmp_path}/metering.sock",
+            **said,
+        }
+        command = (sys.executable, "-m", "tovuk_sqlite.main")
+        started.append(await asyncio.create_subprocess_exec(*command, env=variables, stderr=PIPE))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_an_extension_of_another_version_is_left_alone_and_told(start: Start) -> None:
+    process = await start()
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        said = [await process.stderr.readline() for _ in range(2)]
+    assert b"of another version and not used; run make native" in said[0]
+    assert b"opened by stock SQLite" in said[1]
+
+
+async def test_an_extension_of_another_version_that_must_be_used_is_refused(start: Start) -> None:
+    process = await start(TOVUK_SQLITE_ENGINE="native")
+    async with asyncio.timeout(30):
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"run make native" in errors
