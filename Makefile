@@ -11,7 +11,7 @@ PACKAGES := protos kit launcher $(patsubst %/pyproject.toml,%,$(sort $(wildcard 
 export UV_PYTHON_DOWNLOADS := never
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: help setup lock run test check coverage soak bench gen native up down
+.PHONY: help setup lock run test check coverage soak composed bench gen native up down
 
 help: ## these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -47,6 +47,9 @@ test: check ## check, and every test but the soaks
 
 soak: setup ## every test in its long form: many seeds, many kills, power cuts
 	$(BIN)/pytest --full
+
+composed: setup ## the product in containers, broken under load; needs Docker
+	$(BIN)/pytest tests/composed
 
 coverage: setup ## which sentences of the seed documents are proved, and by which test
 	@$(BIN)/python tests/coverage/report.py
