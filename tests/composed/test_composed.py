@@ -131,17 +131,21 @@ async def test_a_container_that_crashes_is_back_by_itself_with_all_it_acknowledg
 
 
 async def test_a_database_moves_between_containers_and_no_request_fails(traffic: Traffic, operator: Operator) -> None:
-    tenant = traffic.tenant
+    tenant, database = traffic.tenant, traffic.databases[0]
     listed = tenant.request("GET", f"/v1/services/{tenant.service}/resources").json()["sqliteDatabases"]
-    moved = listed[0]["id"]
-    here = operator.shard_of(moved)
+    database_id = next(one["id"] for one in listed if one["name"] == database.name)
+    backup = database.backed_up()
+    here = operator.shard_of(database_id)
     async with traffic.flowing():
         for _ in range(_MOVES):
             here = next(shard for shard in operator.databases() if shard != here)
-            await operator.moved(moved, here)
+            await operator.moved(database_id, here)
             await traffic.more_done()
     assert traffic.load.of(Outcome.NOT_DONE) == traffic.load.of(Outcome.UNKNOWN) == []
     traffic.check()
+    assert database.listed()["backups"] == [backup]
+    database.put_back(backupId=backup["id"])
+    assert database.rows("SELECT count(*) FROM t") == [[0]]
 
 
 async def test_a_shard_whose_volume_is_lost_is_rebuilt_from_the_archive(composed: Composed, traffic: Traffic) -> None:
