@@ -182,10 +182,10 @@ goto next_tail;\n    }\n    TOVUK_READ(pC)\n",
         text: "  if( db->tovuk.enforced && !p->readOnly && db->nVdbeExec==0 ) p->usesStmtJournal = 1;\n",
     },
     Insertion {
-        why: "nothing can be made under, or renamed to, a hidden name",
+        why: "nothing can be made under, or renamed to, a hidden name; ALTER TABLE reads the text of what is hidden too",
         after: "  sqlite3 *db = pParse->db;\n",
         before: "  if( sqlite3WritableSchema(db)\n   || db->init.imposterTable\n",
-        text: "  if( !db->init.busy && tovukHiddenName(db, zName) ){\n    \
+        text: "  if( !db->init.busy && !IN_SPECIAL_PARSE && tovukHiddenName(db, zName) ){\n    \
 sqlite3ErrorMsg(pParse, \"object name reserved for internal use: %s\", zName);\n    return SQLITE_ERROR;\n  }\n",
     },
     Insertion {
@@ -199,7 +199,8 @@ sqlite3ErrorMsg(pParse, \"object name reserved for internal use: %s\", zName);\n
         after: "      sqlite3ErrorMsg(pParse, \"unknown database %T\", pName1);\n      return -1;\n    }\n",
         before: "  }else{\n    assert( db->init.iDb==0 || db->init.busy || IN_SPECIAL_PARSE\n",
         text: "    if( iDb==1 && db->tovuk.tenant ){\n      \
-sqlite3ErrorMsg(pParse, \"temporary objects are not allowed\");\n      return -1;\n    }\n",
+sqlite3ErrorMsg(pParse, \"temporary objects are not allowed: nothing outlives a request but the database\");\n      \
+pParse->rc = SQLITE_AUTH;\n      return -1;\n    }\n",
     },
     Insertion {
         why: "PRAGMA table_list leaves hidden tables out",

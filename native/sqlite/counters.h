@@ -16,8 +16,8 @@ struct TovukCounters {
   sqlite3_int64 hidden[TOVUK_HIDDEN_ROWS]; /* rowids in sqlite_schema of what is hidden */
 };
 
-/* True if the cursor stands on a row of the catalogue, which is not a row of the tenant's. */
-#define TOVUK_CATALOGUE(C) ((C)->eCurType==CURTYPE_BTREE && !(C)->isEphemeral && (C)->pgnoRoot==1)
+/* True if the cursor stands on a row of the file's catalogue, which is not a row of the tenant's. */
+#define TOVUK_CATALOGUE(C) ((C)->eCurType==CURTYPE_BTREE && !(C)->isEphemeral && (C)->pgnoRoot==1 && (C)->iDb==0)
 
 /* True in the statement the caller runs: not in those that SQLite runs for it (FTS5's shadow tables, blobs, the catalogue). */
 #define TOVUK_OUTER ((void*)p==db->tovuk.statement)

@@ -222,9 +222,39 @@ def test_the_schema_is_counted_without_them(guarded: Connection) -> None:
             ("select count(*) from sqlite_schema", ()),
             ("select count(name) from sqlite_schema", ()),
             ("select max(rowid) > 0 from sqlite_schema", ()),
+            ("select count(*) from sqlite_temp_schema", ()),
         ]
     )
-    assert [count.rows for count in counts] == [b"[[1]]", b"[[1]]", b"[[1]]"]
+    assert [count.rows for count in counts] == [b"[[1]]", b"[[1]]", b"[[1]]", b"[[0]]"]
+
+
+@pytest.mark.parametrize("module", ["fts5(a, b)", "rtree(id, a, b)"])
+def test_a_virtual_table_is_renamed_with_its_shadow_tables_beside_them(guarded: Connection, module: str) -> None:
+    guarded.run([(f"create virtual table v using {module}", ())])
+    guarded.run([("insert into v (a, b) values (1, 2)", ()), ("alter table v rename to w", ())])
+    names = json.loads(guarded.run([("select name from sqlite_schema where name <> 't'", ())])[0].rows)
+    assert len(names) > 3 and all(name == "w" or "w_" in name for (name,) in names)
+    assert guarded.run([("select a, b from w", ())])[0].row_count == 1
+    with pytest.raises(SqliteError):
+        guarded.run([(f"alter table w rename to {USAGE}2", ())])
+    assert guarded.run([(f"select units from {USAGE}", ())], trusted=True)[0].rows == b"[[7]]"
+    assert guarded.integrity_check() == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create table temp.x (n)",
+        "create trigger temp.x after insert on main.t begin select 1; end",
+        "create virtual table temp.x using fts5(a)",
+        "pragma temp.user_version = 1",
+        "pragma temp.recursive_triggers = 1",
+    ],
+)
+def test_what_names_the_temporary_schema_is_denied(guarded: Connection, sql: str) -> None:
+    with pytest.raises(SqliteError, match="temporary objects are not allowed") as refused:
+        guarded.run([(sql, ())])
+    assert (refused.value.kind, refused.value.name) == ("denied", "SQLITE_AUTH")
 
 
 def test_they_stay_hidden_after_the_schema_is_read_again(guarded: Connection, tmp_path: Path) -> None:
