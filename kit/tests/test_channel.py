@@ -10,10 +10,19 @@ import msgspec
 import pytest
 
 from tovuk.common.v1.common_pb2 import Frame
+from tovuk.common.v1.frames import Failed
 from tovuk_kit import channel as module
 from tovuk_kit.channel import FRAME_BYTES_MAX, FRAME_OPERATIONS_MAX, Coalescer
 from tovuk_kit.client import Channel
-from tovuk_kit.errors import InternalError, Outcome, OutcomeUnknown, ServiceUnavailable, StorageFull, TovukError
+from tovuk_kit.errors import (
+    InternalError,
+    Outcome,
+    OutcomeUnknown,
+    RemoteError,
+    ServiceUnavailable,
+    StorageFull,
+    TovukError,
+)
 from tovuk_kit.exchange import Exchange
 from tovuk_kit.server import RunningServer
 
@@ -33,13 +42,8 @@ class Said(msgspec.Struct, array_like=True, tag="s"):
     text: str
 
 
-class Failed(msgspec.Struct, array_like=True, tag="f"):
-    id: int
-    code: str
-
-
 Op = Read | Write
-Ans = Said | Failed
+Ans = Said
 Host = Callable[..., Awaitable[RunningServer]]
 GrpcioHost = Callable[..., Awaitable[grpc.aio.Server]]
 Method = Callable[..., Any]
@@ -47,7 +51,7 @@ Open = Callable[..., Coalescer[Op, Ans]]
 
 encode = msgspec.msgpack.Encoder().encode
 decode_operations = msgspec.msgpack.Decoder(list[Op]).decode
-decode_answers = msgspec.msgpack.Decoder(list[Ans]).decode
+decode_answers = msgspec.msgpack.Decoder(list[Ans | Failed]).decode
 
 
 class Service:
@@ -92,7 +96,6 @@ class Service:
             encode=encode,
             # Looked up anew: a test may change it.
             handle=lambda op, reply: self.handle(op, reply),  # noqa: PLW0108
-            failed=lambda number, error: Failed(number, error.code),
         )
 
     async def wait_for(self, predicate: Callable[[], bool]) -> None:
@@ -269,8 +272,11 @@ async def test_exception_of_the_service_answers_that_operation_alone(
     server: RunningServer, open_coalescer: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     coalescer = open_coalescer()
-    answers = await asyncio.gather(*[coalescer.call(Write(0, text)) for text in ("a", "fact", "bug", "b")])
-    assert answers == [Said(1, "a"), Failed(2, "storage_full"), Failed(3, "internal_error"), Said(4, "b")]
+    calls = [coalescer.call(Write(0, text)) for text in ("a", "fact", "bug", "b")]
+    first, fact, bug, last = await asyncio.gather(*calls, return_exceptions=True)
+    assert (first, last) == (Said(1, "a"), Said(4, "b"))
+    assert isinstance(fact, RemoteError) and fact.code == "storage_full" and fact.outcome is Outcome.NOT_DONE
+    assert isinstance(bug, RemoteError) and bug.code == "internal_error"
     assert caplog.text.count("Traceback") == 1
 
 

@@ -49,7 +49,6 @@ def echoing() -> Exchange[Item, Item]:
         decode=lambda payload: [Item(payload)],
         encode=lambda items: b"".join(item.payload for item in items),
         handle=lambda op, reply: reply(op),
-        failed=lambda number, error: Item(b""),
     )
 
 
@@ -202,7 +201,6 @@ async def test_served_stream_whose_client_half_closes_answers_and_ends_with_ok(
         decode=lambda payload: [Item(payload)],
         encode=lambda items: items[0].payload,
         handle=lambda op, reply: replies.append(lambda: reply(op)),
-        failed=lambda number, error: Item(b""),
     )
     await host(exchange=exchange)
     call = method(data_channel, "Exchange", "stream_stream")(metadata=data_channel.metadata(), timeout=10)

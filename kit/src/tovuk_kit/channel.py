@@ -22,8 +22,9 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from tovuk.common.v1.common_pb2 import Frame
+from tovuk.common.v1.frames import Failed
 from tovuk_kit.client import Channel, data_target
-from tovuk_kit.errors import InternalError, TovukError
+from tovuk_kit.errors import InternalError, Outcome, RemoteError, TovukError
 from tovuk_kit.http2 import End
 from tovuk_kit.stream import Stream, open_stream
 from tovuk_kit.telemetry import counter
@@ -131,7 +132,7 @@ class Coalescer(Generic[Op, Ans]):
         exchange: str,
         *,
         encode: Callable[[list[Op]], bytes],
-        decode: Callable[[bytes], list[Ans]],
+        decode: Callable[[bytes], list[Ans | Failed]],
         is_read: Callable[[Op], bool],
         timeout_s: float = 5.0,
     ) -> None:
@@ -336,18 +337,18 @@ class Coalescer(Generic[Op, Ans]):
                 self._stream.close()
             return
         pending = self._pending
-        settled = []
+        settled: list[tuple[Callable[[Ans | TovukError], None], Ans | TovukError]] = []
         for answer in answers:
             entry = pending.pop(answer.id, None)
             # None: it came after its deadline.
             if entry is not None:
                 entry.frame.remaining -= 1  # type: ignore[union-attr] # an answered operation has left
-                settled.append((entry.callback, answer))
+                settled.append((entry.callback, _error_of(answer) if isinstance(answer, Failed) else answer))
         # First, so that the service works while the callbacks do.
         self._flush()
-        for callback, answer in settled:
+        for callback, result in settled:
             try:
-                callback(answer)
+                callback(result)
             except Exception:
                 _logger.exception("a callback failed")
 
@@ -412,6 +413,11 @@ def payloads(items: list[Item], encode: Callable[[list[Item]], bytes]) -> list[t
         return [(payload, items)]
     middle = len(items) // 2
     return payloads(items[:middle], encode) + payloads(items[middle:], encode)
+
+
+def _error_of(answer: Failed) -> RemoteError:
+    retry_after_ms = answer.retry_after_ms if answer.retry_after_ms >= 0 else None
+    return RemoteError(answer.code, answer.params, Outcome(answer.outcome), retry_after_ms)
 
 
 def _give(callback: Callable[[Any], None], result: object) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from tovuk.common.v1.common_pb2 import Frame
+from tovuk.common.v1.frames import Failed
 from tovuk_kit.channel import Ans, Op, payloads
 from tovuk_kit.errors import InternalError, TovukError
 from tovuk_kit.stream import ServedStream
@@ -42,11 +43,16 @@ class Exchange(Generic[Op, Ans]):
     #: The path of a method that takes and gives a stream of `Frame`s, `/tovuk.kv.v1.KvData/Exchange`.
     method: str
     decode: Callable[[bytes], list[Op]]
-    encode: Callable[[list[Ans]], bytes]
+    encode: Callable[[list[Ans | Failed]], bytes]
     #: `handle(op, reply)` must not block; `reply(answer)` is called exactly once an operation, on the loop, at once or
-    #: later. An exception of it answers that operation with `failed(id, error)`.
-    handle: Callable[[Op, Callable[[Ans], None]], None]
-    failed: Callable[[int, TovukError], Ans]
+    #: later. An exception of it answers that operation with `failed`.
+    handle: Callable[[Op, Callable[[Ans | Failed], None]], None]
+
+
+def failed(operation: int, error: TovukError) -> Failed:
+    """The answer to an operation that was not done, or of which that is not known."""
+    retry_after_ms = -1 if error.retry_after_ms is None else error.retry_after_ms
+    return Failed(operation, error.code, error.params, error.outcome.value, retry_after_ms)
 
 
 class Conversation(Generic[Op, Ans]):
@@ -61,7 +67,7 @@ class Conversation(Generic[Op, Ans]):
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
-        self._answers: list[Ans] = []
+        self._answers: list[Ans | Failed] = []
         self._in_flight = 0
         self._flush_is_due = False
         self._reading = True
@@ -97,12 +103,12 @@ class Conversation(Generic[Op, Ans]):
             try:
                 handle(op, reply)
             except TovukError as error:
-                reply(self._exchange.failed(op.id, error))
+                reply(failed(op.id, error))
             except Exception:
                 _logger.exception("an operation failed")
-                reply(self._exchange.failed(op.id, InternalError()))
+                reply(failed(op.id, InternalError()))
 
-    def _reply(self, answer: Ans) -> None:
+    def _reply(self, answer: Ans | Failed) -> None:
         self._in_flight -= 1
         self._answers.append(answer)
         if not self._in_flight:

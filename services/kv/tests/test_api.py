@@ -12,7 +12,7 @@ from tovuk.kv.v1 import kv_pb2 as wire
 from tovuk.kv.v1.kv_pb2_grpc import KvAdminStub, KvDataStub
 from tovuk_kit.channel import Coalescer
 from tovuk_kit.client import Channel
-from tovuk_kit.errors import InternalError, RemoteError
+from tovuk_kit.errors import InternalError, Outcome, RemoteError
 
 Exchange = Coalescer[frames.Operation, frames.Answer]
 
@@ -76,8 +76,9 @@ async def test_every_operation_of_a_frame_has_its_answer(house: Any, exchange: E
         (page(b"", 9), "invalid_limit"),
         (page(b"", 10, "x"), "invalid_cursor"),
     ):
-        failed = await exchange.call(operation)
-        assert isinstance(failed, frames.Failed) and failed.code == code and failed.outcome == "not_done"
+        with pytest.raises(RemoteError) as raised:
+            await exchange.call(operation)
+        assert (raised.value.code, raised.value.outcome) == (code, Outcome.NOT_DONE)
 
 
 async def test_a_thousand_operations_at_once_are_each_answered(house: Any, exchange: Exchange, cache: Any) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tovuk.kv.v1 import frames
 from tovuk_gateway import errors
 from tovuk_gateway.routes import kv_values
-from tovuk_kit.errors import RemoteError, TovukError
+from tovuk_kit.errors import Outcome, RemoteError, TovukError
 
 TARGET = ("account", "service", "CACHE", "user:1")
 
@@ -115,7 +115,7 @@ def test_text_can_be_asked_for_as_base64() -> None:
 def test_a_refusal_keeps_its_code_and_time() -> None:
     op = kv_values.get_op(*TARGET, None)
     with pytest.raises(RemoteError) as caught:
-        kv_values.answer_of(op, frames.Failed(1, "usage_cap_reached", {"limit": "1"}, "not_done", 1500))
+        kv_values.answer_of(op, RemoteError("usage_cap_reached", {"limit": "1"}, Outcome.NOT_DONE, 1500))
     assert (caught.value.code, caught.value.retry_after_ms) == ("usage_cap_reached", 1500)
 
 

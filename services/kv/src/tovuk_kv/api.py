@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 
+from tovuk.common.v1.frames import Failed
 from tovuk.kv.v1 import frames
 from tovuk.kv.v1 import kv_pb2 as wire
 from tovuk.kv.v1.kv_pb2_grpc import (
@@ -16,7 +17,7 @@ from tovuk.kv.v1.kv_pb2_grpc import (
     add_KvDataServicer_to_server,
 )
 from tovuk_kit.errors import TovukError
-from tovuk_kit.exchange import Exchange
+from tovuk_kit.exchange import Exchange, failed
 from tovuk_kit.server import Registration
 from tovuk_kv.bulk import Bulk, EntryPart
 from tovuk_kv.directory import Target
@@ -27,7 +28,7 @@ from tovuk_kv.setbacks import WriteAnswer
 from tovuk_kv.store.base import Delete, KeyEntry, Namespace, Put, Record, Stored
 from tovuk_kv.validation import parse_condition
 
-Reply = Callable[[frames.Answer], None]
+Reply = Callable[[frames.Answer | Failed], None]
 
 
 def registrations(namespaces: Namespaces, bulk: Bulk, lifecycle: Lifecycle) -> Sequence[Registration]:
@@ -45,7 +46,6 @@ def exchange(namespaces: Namespaces) -> Exchange[frames.Operation, frames.Answer
         decode=frames.decode_operations,
         encode=frames.encode,
         handle=partial(_handle, namespaces),
-        failed=_failed,
     )
 
 
@@ -179,7 +179,7 @@ def _got(operation: int, reply: Reply, answer: GetAnswer) -> None:
             frames.Value(operation, answer.value, answer.encoding, answer.metadata, answer.expires_at, answer.version)
         )
     elif isinstance(answer, TovukError):
-        reply(_failed(operation, answer))
+        reply(failed(operation, answer))
     elif isinstance(answer, TooLarge):
         reply(frames.Large(operation))
     else:
@@ -188,7 +188,7 @@ def _got(operation: int, reply: Reply, answer: GetAnswer) -> None:
 
 def _written(operation: int, reply: Reply, answer: WriteAnswer) -> None:
     if isinstance(answer, TovukError):
-        reply(_failed(operation, answer))
+        reply(failed(operation, answer))
     elif isinstance(answer, Stored):
         reply(frames.Stored(operation, answer.version, answer.expires_at))
     else:
@@ -197,16 +197,11 @@ def _written(operation: int, reply: Reply, answer: WriteAnswer) -> None:
 
 def _listed(operation: int, reply: Reply, answer: tuple[list[KeyEntry], str] | TovukError) -> None:
     if isinstance(answer, TovukError):
-        reply(_failed(operation, answer))
+        reply(failed(operation, answer))
         return
     entries, cursor = answer
     keys = [frames.KeyEntry(e.key, e.metadata, e.expires_at, e.version, e.value_bytes) for e in entries]
     reply(frames.Page(operation, keys, cursor))
-
-
-def _failed(operation: int, error: TovukError) -> frames.Failed:
-    retry_after_ms = -1 if error.retry_after_ms is None else error.retry_after_ms
-    return frames.Failed(operation, error.code, error.params, error.outcome.value, retry_after_ms)
 
 
 async def _batches(

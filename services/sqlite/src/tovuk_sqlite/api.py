@@ -8,6 +8,7 @@ from functools import partial
 
 import msgspec
 
+from tovuk.common.v1.frames import Failed
 from tovuk.sqlite.v1 import frames
 from tovuk.sqlite.v1 import sqlite_pb2 as wire
 from tovuk.sqlite.v1 import statements as payload
@@ -18,7 +19,7 @@ from tovuk.sqlite.v1.sqlite_pb2_grpc import (
     add_SqliteDataServicer_to_server,
 )
 from tovuk_kit.errors import TovukError
-from tovuk_kit.exchange import Exchange
+from tovuk_kit.exchange import Exchange, failed
 from tovuk_kit.server import Registration
 from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.database import Databases
@@ -59,7 +60,6 @@ def exchange(shorts: Shorts, ownership: Ownership) -> Exchange[frames.Operation,
         decode=frames.decode_operations,
         encode=frames.encode,
         handle=partial(_handle, shorts, ownership),
-        failed=_failed,
     )
 
 
@@ -174,7 +174,9 @@ class SqliteAdmin(SqliteAdminServicer):
         return wire.DescribeReply(rows_read_exact=self._rows_read_exact)
 
 
-def _handle(shorts: Shorts, ownership: Ownership, op: frames.Operation, reply: Callable[[frames.Answer], None]) -> None:
+def _handle(
+    shorts: Shorts, ownership: Ownership, op: frames.Operation, reply: Callable[[frames.Answer | Failed], None]
+) -> None:
     ownership.check()
     target = Target(op.account, op.service, op.database)
     statements = _statements(op.statements)
@@ -185,20 +187,15 @@ def _handle(shorts: Shorts, ownership: Ownership, op: frames.Operation, reply: C
 def _answered(
     ownership: Ownership,
     operation: int,
-    reply: Callable[[frames.Answer], None],
+    reply: Callable[[frames.Answer | Failed], None],
     answer: bytes | NotShort | TovukError,
 ) -> None:
     if isinstance(answer, bytes):
-        reply(frames.Done(operation, answer) if ownership.holds else _failed(operation, ownership.too_late()))
+        reply(frames.Done(operation, answer) if ownership.holds else failed(operation, ownership.too_late()))
     elif isinstance(answer, NotShort):
         reply(frames.NotShort(operation))
     else:
-        reply(_failed(operation, answer))
-
-
-def _failed(operation: int, error: TovukError) -> frames.Failed:
-    retry_after_ms = -1 if error.retry_after_ms is None else error.retry_after_ms
-    return frames.Failed(operation, error.code, error.params, error.outcome.value, retry_after_ms)
+        reply(failed(operation, answer))
 
 
 def _statements(sent: Sequence[payload.Statement]) -> list[Statement]:

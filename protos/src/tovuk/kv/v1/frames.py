@@ -7,6 +7,8 @@ guards it.
 
 import msgspec
 
+from tovuk.common.v1.frames import Failed
+
 #: Bytes of payload a frame gathers before the next begins.
 FRAME_BYTES_MAX = 1024 * 1024
 #: Bytes of a value that may travel in a frame; larger ones use the chunked calls.
@@ -123,16 +125,6 @@ class Page(msgspec.Struct, array_like=True, tag="k", gc=False):
     cursor: str
 
 
-class Failed(msgspec.Struct, array_like=True, tag="e", gc=False):
-    """A code of the catalogue with its params; `retry_after_ms` is -1 for none."""
-
-    id: int
-    code: str
-    params: dict[str, str]
-    outcome: str
-    retry_after_ms: int
-
-
 class BulkEntry(msgspec.Struct, array_like=True, gc=False):
     """An entry of a bulk write. With `more`, its value goes on in the next entry, of which nothing but that counts."""
 
@@ -157,16 +149,16 @@ class BulkValue(msgspec.Struct, array_like=True, gc=False):
 
 
 Operation = Get | Put | Delete | List
-Answer = Value | NotModified | Large | Stored | Deleted | Page | Failed
+Answer = Value | NotModified | Large | Stored | Deleted | Page
 
 _encoder = msgspec.msgpack.Encoder()
 _operations = msgspec.msgpack.Decoder(list[Operation])
-_answers = msgspec.msgpack.Decoder(list[Answer])
+_answers = msgspec.msgpack.Decoder(list[Answer | Failed])
 _bulk_entries = msgspec.msgpack.Decoder(list[BulkEntry])
 _bulk_values = msgspec.msgpack.Decoder(list[BulkValue | None])
 
 
-def encode(items: list[Operation] | list[Answer] | list[BulkEntry] | list[BulkValue | None]) -> bytes:
+def encode(items: list[Operation] | list[Answer | Failed] | list[BulkEntry] | list[BulkValue | None]) -> bytes:
     """The payload of one frame, or of one message of a bulk call."""
     return _encoder.encode(items)
 
@@ -176,7 +168,7 @@ def decode_operations(payload: bytes) -> list[Operation]:
     return _operations.decode(payload)
 
 
-def decode_answers(payload: bytes) -> list[Answer]:
+def decode_answers(payload: bytes) -> list[Answer | Failed]:
     """The answers of a frame; msgspec.ValidationError for anything else."""
     return _answers.decode(payload)
 

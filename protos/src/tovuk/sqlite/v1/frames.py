@@ -7,6 +7,7 @@ guards it.
 
 import msgspec
 
+from tovuk.common.v1.frames import Failed
 from tovuk.sqlite.v1.statements import Statement
 
 
@@ -48,25 +49,15 @@ class NotShort(msgspec.Struct, array_like=True, tag="l", gc=False):
     id: int
 
 
-class Failed(msgspec.Struct, array_like=True, tag="e", gc=False):
-    """A code of the catalogue with its params; `retry_after_ms` is -1 for none."""
-
-    id: int
-    code: str
-    params: dict[str, str]
-    outcome: str
-    retry_after_ms: int
-
-
 Operation = Read | Write
-Answer = Done | NotShort | Failed
+Answer = Done | NotShort
 
 _encoder = msgspec.msgpack.Encoder()
 _operations = msgspec.msgpack.Decoder(list[Operation])
-_answers = msgspec.msgpack.Decoder(list[Answer])
+_answers = msgspec.msgpack.Decoder(list[Answer | Failed])
 
 
-def encode(items: list[Operation] | list[Answer]) -> bytes:
+def encode(items: list[Operation] | list[Answer | Failed]) -> bytes:
     """The payload of one frame."""
     return _encoder.encode(items)
 
@@ -76,6 +67,6 @@ def decode_operations(payload: bytes) -> list[Operation]:
     return _operations.decode(payload)
 
 
-def decode_answers(payload: bytes) -> list[Answer]:
+def decode_answers(payload: bytes) -> list[Answer | Failed]:
     """The answers of a frame; msgspec.ValidationError for anything else."""
     return _answers.decode(payload)

@@ -249,8 +249,6 @@ class _Data:
         page = await self._context.kv.list_keys(
             frames.List(0, account_id, service_id, namespace, prefix.encode(), limit, cursor)
         )
-        if isinstance(page, frames.Failed):
-            kv_values.raise_failed(page)
         if not isinstance(page, frames.Page):
             raise TypeError(f"{type(page).__name__} answers no list")
         return Reply(Answer(200, _page_json(page)))

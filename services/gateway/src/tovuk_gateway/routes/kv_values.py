@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 import orjson
@@ -24,7 +24,7 @@ from tovuk_gateway.errors import (
     TtlTooShort,
     ValueInvalid,
 )
-from tovuk_kit.errors import Outcome, RemoteError, TovukError
+from tovuk_kit.errors import TovukError
 
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 _ETAGS = re.compile(rf"{_ETAG.pattern}(?:\s*,\s*{_ETAG.pattern})*", re.ASCII)
@@ -216,16 +216,6 @@ def value_json(value: bytes, encoding: str) -> bytes:
     return b'"%b"' % binascii.b2a_base64(value, newline=False)
 
 
-def raise_failed(answer: frames.Failed) -> NoReturn:
-    """Raise what kv answered instead of a result."""
-    raise RemoteError(
-        answer.code,
-        answer.params,
-        Outcome(answer.outcome),
-        answer.retry_after_ms if answer.retry_after_ms >= 0 else None,
-    )
-
-
 def answer_of(op: Any, result: frames.Answer | TovukError, *, base64: bool = False) -> Answer | None:
     """The HTTP answer to an operation's result; None for a value that GetLarge must fetch. Raises TovukError."""
     if isinstance(result, frames.Value):
@@ -236,8 +226,6 @@ def answer_of(op: Any, result: frames.Answer | TovukError, *, base64: bool = Fal
     if isinstance(result, frames.Deleted):
         existed = b"true" if result.existed else b"false"
         return Answer(200, b'{"key":%b,"deleted":%b}' % (orjson.dumps(op.key.decode()), existed))
-    if isinstance(result, frames.Failed):
-        raise_failed(result)
     if isinstance(result, frames.NotModified):
         return Answer(304, b"", ((b"etag", b'"%d"' % result.version),))
     if isinstance(result, frames.Large):

@@ -16,7 +16,7 @@ from tovuk_gateway import limits
 from tovuk_gateway.bodies import json_object
 from tovuk_gateway.envelope import Answer
 from tovuk_gateway.errors import BatchTooMany, InvalidRequest, ParametersInvalid
-from tovuk_kit.errors import Outcome, RemoteError, ServiceUnavailable, TovukError
+from tovuk_kit.errors import ServiceUnavailable, TovukError
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _REALS = {"inf": math.inf, "-inf": -math.inf}
@@ -112,11 +112,8 @@ def answer_of(result: frames.Answer | TovukError) -> Answer | None:
     if isinstance(result, frames.NotShort | ServiceUnavailable):
         # Not short, or not there any more: Run finds out where else.
         return None
-    if isinstance(result, frames.Failed):
-        if result.code == "sqlite_shard_not_owned":
-            return None
-        retry_after_ms = result.retry_after_ms if result.retry_after_ms >= 0 else None
-        raise RemoteError(result.code, result.params, Outcome(result.outcome), retry_after_ms)
+    if result.code == "sqlite_shard_not_owned":
+        return None
     raise result
 
 
