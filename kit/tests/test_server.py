@@ -214,7 +214,7 @@ async def test_wrong_key_of_ours_is_a_fault_of_ours(host: Host, address: str, me
 
 
 _PROCESS = """
-import asyncio, sys
+import asyncio, gc, sys
 import grpc
 from tovuk.common.v1.common_pb2 import Frame
 from tovuk_kit.server import run, serve
@@ -234,7 +234,7 @@ async def ready():
     return True
 
 async def stop():
-    print("stopped", flush=True)
+    print("stopped,", "frozen" if gc.get_freeze_count() else "not frozen", flush=True)
 
 settings = ServiceSettings(listen=sys.argv[1], internal_key=sys.argv[2])
 run(serve(settings=settings, services=[register], ready=ready, stop=stop))
@@ -261,5 +261,5 @@ async def test_process_told_to_end_answers_what_it_began_stops_its_service_and_e
     finally:
         if process.returncode is None:
             process.kill()
-    assert said.splitlines()[-1] == b"stopped"
+    assert said.splitlines()[-1] == b"stopped, frozen"
     assert process.returncode == 0

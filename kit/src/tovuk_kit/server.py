@@ -1,6 +1,7 @@
 """Hosting a service: gRPC with the internal key, errors as trailers, health, the ops endpoint, and an orderly end."""
 
 import asyncio
+import gc
 import hmac
 import logging
 import os
@@ -105,6 +106,7 @@ async def serve(
             ready=ready,
             ops_listen=settings.ops_listen,
         )
+        freeze_heap()
         await stopping.wait()
         _logger.info("draining")
         await server.drain()
@@ -115,6 +117,12 @@ async def serve(
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a service's main coroutine on uvloop."""
     uvloop.run(main)
+
+
+def freeze_heap() -> None:
+    """Let the garbage collector pass over what was made until now: to look through it takes 50 ms, and all wait."""
+    gc.collect()
+    gc.freeze()
 
 
 async def start_server(

@@ -30,7 +30,7 @@ from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
 from tovuk_kit.notices import Notices
 from tovuk_kit.ops import OpsEndpoint
-from tovuk_kit.server import run
+from tovuk_kit.server import freeze_heap, run
 from tovuk_kit.settings import load
 
 _log = logging.getLogger(__name__)
@@ -155,6 +155,7 @@ async def _serve(settings: Settings) -> None:
         flusher = loop.create_task(_flush_metrics(gateway.metrics))
         ops = await OpsEndpoint.listen(settings.ops_listen, gateway.health.ready) if settings.ops_listen else None
         _log.info("starting: %s", settings.describe())
+        freeze_heap()
         try:
             await running.serve([bound_socket(settings.listen)])
         finally:
