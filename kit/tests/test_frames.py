@@ -51,12 +51,12 @@ ANSWERS = [
 
 SQLITE_OPERATIONS = [
     pytest.param(
-        sqlite.Read(1, "a", "s", "d", "free", [statements.Statement("select ?", [1, b"\x00", "t", None, 0.5])], False),
+        sqlite.Read(1, "a", "s", "d", "free", [("select ?", [1, b"\x00", "t", None, 0.5])], False),
         "91 98 a172 01 a161 a173 a164 a466726565 91 92 a873656c656374203f 95 01 c40100 a174 c0 cb3fe0000000000000 c2",
         id="read",
     ),
     pytest.param(
-        sqlite.Write(2, "a", "s", "d", "pro", [statements.Statement("x", {"n": 1})] * 2, True),
+        sqlite.Write(2, "a", "s", "d", "pro", [("x", {"n": 1})] * 2, True),
         "91 98 a177 02 a161 a173 a164 a370726f 92 92 a178 81 a16e 01 92 a178 81 a16e 01 c3",
         id="write",
     ),
@@ -74,10 +74,7 @@ SQLITE_ANSWERS = [
 
 
 def test_statements_have_the_bytes_they_always_had() -> None:
-    sent = [
-        statements.Statement("select ?", [1, b"\x00", "t", None, 0.5]),
-        statements.Statement("x", {"n": -(2**63)}),
-    ]
+    sent: list[statements.Statement] = [("select ?", [1, b"\x00", "t", None, 0.5]), ("x", {"n": -(2**63)})]
     golden = "92 92 a873656c656374203f 95 01 c40100 a174 c0 cb3fe0000000000000 92 a178 81 a16e d38000000000000000"
     payload = bytes.fromhex(golden.replace(" ", ""))
     assert statements.encode(sent) == payload

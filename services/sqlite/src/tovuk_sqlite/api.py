@@ -72,7 +72,7 @@ class SqliteData(SqliteDataServicer):
 
     async def Run(self, request: wire.RunRequest, context: object) -> AsyncIterator[wire.RunReply]:
         try:
-            statements = _statements(payload.decode(request.statements))
+            statements = [Statement(*sent) for sent in payload.decode(request.statements)]
         except msgspec.MsgspecError as error:
             raise ParametersInvalid(statement=0, reason="a value is no value of SQL") from error
         target = _target(request.target)
@@ -179,9 +179,8 @@ def _handle(
 ) -> None:
     ownership.check()
     target = Target(op.account, op.service, op.database)
-    statements = _statements(op.statements)
     run = shorts.read if isinstance(op, frames.Read) else shorts.write
-    run(target, op.plan, statements, partial(_answered, ownership, op.id, reply), batch=op.batch)
+    run(target, op.plan, op.statements, partial(_answered, ownership, op.id, reply), batch=op.batch)
 
 
 def _answered(
@@ -196,10 +195,6 @@ def _answered(
         reply(frames.NotShort(operation))
     else:
         reply(failed(operation, answer))
-
-
-def _statements(sent: Sequence[payload.Statement]) -> list[Statement]:
-    return [Statement(statement.sql, statement.params) for statement in sent]
 
 
 def _target(target: wire.Target) -> Target:

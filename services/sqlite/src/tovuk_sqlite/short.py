@@ -46,6 +46,7 @@ from tovuk_sqlite.store.base import (
     Fenced,
     NotARead,
     NotShort,
+    Params,
     Results,
     Short,
     ShortBounds,
@@ -131,7 +132,13 @@ class Shorts:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def read(
-        self, target: Target, plan: str, statements: Sequence[Statement], answer: Answer, *, batch: bool = False
+        self,
+        target: Target,
+        plan: str,
+        statements: Sequence[tuple[str, Params]],
+        answer: Answer,
+        *,
+        batch: bool = False,
     ) -> None:
         """Answer statements that cannot write, sooner or later."""
         asked = self._promising(target, plan, statements, answer, batch=batch)
@@ -145,7 +152,13 @@ class Shorts:
         self._gather(asked, lease)
 
     def write(
-        self, target: Target, plan: str, statements: Sequence[Statement], answer: Answer, *, batch: bool = False
+        self,
+        target: Target,
+        plan: str,
+        statements: Sequence[tuple[str, Params]],
+        answer: Answer,
+        *,
+        batch: bool = False,
     ) -> None:
         """Answer statements that may write when they are durable, all or none."""
         asked = self._promising(target, plan, statements, answer, batch=batch)
@@ -240,18 +253,18 @@ class Shorts:
     # Either.
 
     def _promising(
-        self, target: Target, plan: str, statements: Sequence[Statement], answer: Answer, *, batch: bool
+        self, target: Target, plan: str, statements: Sequence[tuple[str, Params]], answer: Answer, *, batch: bool
     ) -> _Asked | None:
         """The request, if it is worth a try."""
         database = self._directory.known(target)
         if database is None or not 1 <= len(statements) <= BATCH_ENTRIES_MAX:
             return None
         params_max = PARAMETER_ENTRIES_MAX.get(plan, PARAMETER_ENTRIES_MAX_ELSE)
-        for statement in statements:
-            if len(statement.sql) > SHORT_SQL_CHARACTERS_MAX or len(statement.params) > params_max:
+        for sql, params in statements:
+            if len(sql) > SHORT_SQL_CHARACTERS_MAX or len(params) > params_max:
                 return None
         further = len(statements) - 1
-        text = hash(tuple(statement.sql for statement in statements)) if further else statements[0].sql
+        text = hash(tuple([sql for sql, _ in statements])) if further else statements[0][0]
         known = self._of(database, text)
         if known.not_short_until and time.monotonic() < known.not_short_until:
             return None
@@ -312,9 +325,9 @@ class Shorts:
 
     def _scanning(self, asked: _Asked, results: Results) -> Iterator[tuple[_Known, Statement]]:
         """The statements whose whole scans are worth advice, and what is known of each."""
-        for statement, steps in zip(asked.short.statements, results.fullscan_steps, strict=True):
+        for (sql, params), steps in zip(asked.short.statements, results.fullscan_steps, strict=True):
             if steps >= ADVICE_STEPS:
-                yield self._of(asked.database, statement.sql), statement
+                yield self._of(asked.database, sql), Statement(sql, params)
 
     def _tell(self, asked: _Asked, results: Results, size: int, advice: list[str]) -> None:
         tell = batch if asked.batch else single

@@ -1,7 +1,7 @@
 """The statements of a request: a msgpack array.
 
-Parameters are null, 64-bit integers, floats, text or binary; positional ones are an array, named ones a map. Changing a
-field's order or type breaks the wire: the golden-bytes test guards it.
+Parameters are null, 64-bit integers, floats, text or binary; positional ones are an array, named ones a map. Changing their
+order or type breaks the wire: the golden-bytes test guards it.
 """
 
 from typing import Any
@@ -11,13 +11,9 @@ import msgspec
 Value = None | int | float | str | bytes
 
 
-class Statement(msgspec.Struct, array_like=True, gc=False):
-    """One SQL statement with its parameters."""
-
-    sql: str
-    # msgspec knows no union of text and binary: what else msgpack can say is found when it is bound.
-    params: list[Any] | dict[str, Any]
-
+#: One SQL statement with its parameters. msgspec knows no union of text and binary: what else msgpack can say is found
+#: when it is bound.
+Statement = tuple[str, list[Any] | dict[str, Any]]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Statement])

@@ -60,17 +60,14 @@ def query_of(body: bytes | bytearray, *, estimate: bool) -> Query:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _look_closely(json_object(body), estimate=estimate)
     if sent.statements is msgspec.UNSET and sent.sql is not msgspec.UNSET:
-        return Query([payload.Statement(sent.sql, _decoded(0, sent.params))], False, sent.cursor or "")
+        return Query([(sent.sql, _decoded(0, sent.params))], False, sent.cursor or "")
     if (
         sent.statements is msgspec.UNSET
         or not 1 <= len(sent.statements) <= limits.BATCH_ENTRIES_MAX
         or (sent.sql, sent.params, sent.cursor, estimate) != (msgspec.UNSET, None, None, False)
     ):
         return _look_closely(json_object(body), estimate=estimate)
-    statements = [
-        payload.Statement(statement.sql, _decoded(index, statement.params))
-        for index, statement in enumerate(sent.statements)
-    ]
+    statements = [(statement.sql, _decoded(index, statement.params)) for index, statement in enumerate(sent.statements)]
     return Query(statements, True, "")
 
 
@@ -100,7 +97,7 @@ def op_of(
     statements, batch, cursor = query_of(body, estimate=False)
     if cursor:
         return None
-    reads = all(statement.sql[:6].lower() in _READS for statement in statements)
+    reads = all(sql[:6].lower() in _READS for sql, _ in statements)
     kind = frames.Read if reads else frames.Write
     return kind(0, account_id, service_id, database, plan, statements, batch)
 
@@ -123,7 +120,7 @@ def _statement(index: int, content: object) -> payload.Statement:
     params = content.get("params")
     if params is not None and not isinstance(params, list | dict):
         raise ParametersInvalid(statement=index, reason="params must be an array or an object")
-    return payload.Statement(content["sql"], _params(index, params))
+    return content["sql"], _params(index, params)
 
 
 def _decoded(index: int, sent: _Values | _Named | None) -> list[Any] | dict[str, Any]:

@@ -18,6 +18,8 @@ from tovuk_kit.sqlite_library import Connection, Library
 
 #: A value of SQL as JSON and msgpack carry it; bytes are a BLOB, infinities are floats.
 Value = None | int | float | str | bytes
+#: Of one statement, by position or by name without its prefix.
+Params = Sequence[Value] | Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ class Database:
 
 
 class Statement(NamedTuple):
-    """One SQL statement with positional parameters, or with named ones, without their prefix."""
+    """One SQL statement."""
 
     sql: str
-    params: Sequence[Value] | Mapping[str, Value] = ()
+    params: Params = ()
 
 
 class Bound(StrEnum):
@@ -81,9 +83,12 @@ class Exhausted(Exception):
 
 
 class Short(NamedTuple):
-    """Statements that are expected to be done at once, all or none, and the rows they may read and write."""
+    """Statements that are expected to be done at once, all or none, and the rows they may read and write.
 
-    statements: Sequence[Statement]
+    Each is as good as a `Statement`: what a frame was decoded to is not made anew.
+    """
+
+    statements: Sequence[tuple[str, Params]]
     rows_read: int
     rows_written: int
 

@@ -269,7 +269,7 @@ class _Connection:
             whole=True,
         )
         try:
-            return self.run(run.statements, budget)
+            return self.run([Statement(*one) for one in run.statements], budget)
         except (QueryTooSlow, ResultTooLarge):
             return NotShort(begun=True)
         except Exhausted as exhausted:
