@@ -49,6 +49,7 @@ from tovuk_sqlite.store.base import (
 from tovuk_sqlite.store.native_library import NativeLibrary
 from tovuk_sqlite.store.own import (
     CHARGE,
+    CONSTRAINTS,
     CREATE_USED,
     OWN_PREFIX,
     PAGES_MAX,
@@ -63,16 +64,6 @@ _EXHAUSTED: Final = {
     "rows_read": Bound.ROWS_READ,
     "rows_written": Bound.ROWS_WRITTEN,
     "page_cap": Bound.FILE_BYTES,
-}
-_CONSTRAINTS: Final = {
-    "SQLITE_CONSTRAINT_UNIQUE": "unique",
-    "SQLITE_CONSTRAINT_PRIMARYKEY": "primary_key",
-    "SQLITE_CONSTRAINT_ROWID": "primary_key",
-    "SQLITE_CONSTRAINT_NOTNULL": "not_null",
-    "SQLITE_CONSTRAINT_FOREIGNKEY": "foreign_key",
-    "SQLITE_CONSTRAINT_CHECK": "check",
-    "SQLITE_CONSTRAINT_TRIGGER": "trigger",
-    "SQLITE_CONSTRAINT_DATATYPE": "datatype",
 }
 #: Beside a page that is full: bounds of short runs, and of no others.
 _NOT_SHORT: Final = frozenset({"deadline", "page", "rows_read", "rows_written"})
@@ -231,7 +222,7 @@ class _Connection:
                 offset = -1 if error.offset is None else error.offset
                 return SqlSyntax(statement=index, offset=offset, detail=detail)
             case "constraint":
-                kind = _CONSTRAINTS.get(error.name, "constraint")
+                kind = CONSTRAINTS.get(error.name, "constraint")
                 return SqlConstraint(statement=index, constraint=kind, detail=detail)
             case "several_statements":
                 return SeveralStatements(statement=index)

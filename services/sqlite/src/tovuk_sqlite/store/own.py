@@ -1,4 +1,4 @@
-"""What is ours in a tenant's file, whichever engine opens it: usage rows in a table that no tenant sees."""
+"""What both engines know: what is ours in a tenant's file, usage rows that no tenant sees, and names of errors."""
 
 import re
 from collections.abc import Sequence
@@ -22,6 +22,18 @@ READ_USED: Final = "SELECT store, epoch, lease, units FROM _tovuk_used"
 PAGES_MAX: Final = 4_294_967_294
 #: Free pages that are given back to the disk in one transaction.
 SHRINK_PAGES: Final = 256
+
+#: What kind of constraint it is that SQLite names in an error.
+CONSTRAINTS: Final = {
+    "SQLITE_CONSTRAINT_UNIQUE": "unique",
+    "SQLITE_CONSTRAINT_PRIMARYKEY": "primary_key",
+    "SQLITE_CONSTRAINT_ROWID": "primary_key",
+    "SQLITE_CONSTRAINT_NOTNULL": "not_null",
+    "SQLITE_CONSTRAINT_FOREIGNKEY": "foreign_key",
+    "SQLITE_CONSTRAINT_CHECK": "check",
+    "SQLITE_CONSTRAINT_TRIGGER": "trigger",
+    "SQLITE_CONSTRAINT_DATATYPE": "datatype",
+}
 
 _SYNTAX: Final = re.compile(r"syntax error|incomplete input|unrecognized token|unterminated")
 

@@ -52,6 +52,7 @@ from tovuk_sqlite.store.base import (
 from tovuk_sqlite.store.guard import CREATE_VISIBLE_SCHEMA, Guard, visible
 from tovuk_sqlite.store.own import (
     CHARGE,
+    CONSTRAINTS,
     CREATE_USED,
     OWN_PREFIX,
     PAGES_MAX,
@@ -106,16 +107,6 @@ _FOREIGN_NAMES: Final = (
     " AND name <> '_tovuk_used'"
 )
 _BLANK: Final = re.compile(r"(?>\s|;|--[^\n]*|/\*.*?(?:\*/|\Z))*", re.DOTALL)
-_CONSTRAINTS: Final = {
-    apsw.SQLITE_CONSTRAINT_UNIQUE: "unique",
-    apsw.SQLITE_CONSTRAINT_PRIMARYKEY: "primary_key",
-    apsw.SQLITE_CONSTRAINT_ROWID: "primary_key",
-    apsw.SQLITE_CONSTRAINT_NOTNULL: "not_null",
-    apsw.SQLITE_CONSTRAINT_FOREIGNKEY: "foreign_key",
-    apsw.SQLITE_CONSTRAINT_CHECK: "check",
-    apsw.SQLITE_CONSTRAINT_TRIGGER: "trigger",
-    apsw.SQLITE_CONSTRAINT_DATATYPE: "datatype",
-}
 
 
 class StockEngine:
@@ -438,7 +429,7 @@ class _Connection:
             case apsw.InterruptError():
                 return QueryInterrupted(retry_after_ms=1_000)
             case apsw.ConstraintError():
-                kind = _CONSTRAINTS.get(getattr(error, "extendedresult", 0), "constraint")
+                kind = CONSTRAINTS.get(_code_name(error), "constraint")
                 return SqlConstraint(statement=index, constraint=kind, detail=detail)
             case apsw.BindingsError():
                 counts = re.search(r"uses (\d+) and there are (-?\d+)", detail)
@@ -595,3 +586,8 @@ def _faults() -> Iterator[None]:
         raise _fault(error) from error
     except OSError as error:
         raise translated(error) from error
+
+
+def _code_name(error: apsw.Error) -> str:
+    """SQLite's name of the error's extended code."""
+    return str(apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), ""))
