@@ -6,30 +6,16 @@ It kills itself before the STEP-th time that it opens, renames or removes a file
 """
 
 import asyncio
-import itertools
 import os
-import signal
 import sys
 from pathlib import Path
 
+from killed import kill_at
 from sqlite_node import Node, engine_of, sqlite_node
 
 from tovuk_sqlite.directory import Target
 
-_EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.listdir", "os.scandir"})
 WRITES_BEFORE = 10
-
-
-def kill_at(step: int) -> None:
-    """Die before the step-th file operation of Python's own from now on; each marks one step of a backup or restore."""
-    steps = itertools.count(1)
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        # Each commit looks at the WAL, and is no step.
-        if event in _EVENTS and not str(arguments[0]).endswith("-wal") and next(steps) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
 
 
 async def write(node: Node, target: Target, first: int, count: int) -> None:

@@ -12,6 +12,7 @@ from composition import Composition
 from load import Attempt, Load, Outcome
 from power_cut import HEADER, Record, cuts, read_records
 from row_writers import SHOW, RowWriters, create_table, problems, stored_rows
+from shard_operator import Operator
 from tenant import Tenant
 from tenant_database import TenantDatabase
 
@@ -118,6 +119,14 @@ class _Traffic:
         self.load = Load(house.url, self.tenant.token, rng, heard=run.hear)
         self._writers = RowWriters(self.databases, rng, rows_max=60)
 
+    async def gathered(self) -> None:
+        """Those that are placed at another shard move to the one that is recorded."""
+        operator = Operator(self._house.url, self._house.token)
+        for database_id in self.paths:
+            if operator.shard_of(database_id) != "sqlite":
+                await operator.moved(database_id, "sqlite")
+        operator.close()
+
     async def until_killed(self) -> None:
         # Without a pipe nothing is confirmed: all usage stays where the effect is.
         self._house.kill("nats")
@@ -134,8 +143,10 @@ async def test_nothing_acknowledged_is_lost_in_a_power_cut(
     disk_trace: Path, engine: str, seed: int, rng: random.Random, tmp_path: Path
 ) -> None:
     run = _Run(tmp_path, disk_trace, engine)
-    with Composition.started(tmp_path, own_settings={"sqlite": run.settings}) as house:
+    settings = {"sqlite": run.settings, "sqlite-2": {"TOVUK_SQLITE_ENGINE": engine}}
+    with Composition.started(tmp_path, own_settings=settings, shards=2) as house:
         traffic = _Traffic(run, house, rng)
+        await traffic.gathered()
         await traffic.until_killed()
         for number, (disk, told) in enumerate(cuts(run.records(), {}, rng, _CUTS)):
             after = tmp_path / f"cut-{number}"

@@ -1,5 +1,6 @@
 """Databases at several shards: one that dies takes nothing with it, one that is owned by another serves nothing."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 from composition import Composition
+from s3_server import S3Server
+from shard_operator import Operator
 from tenant import Tenant
 from tenant_database import TenantDatabase
 
@@ -93,36 +96,57 @@ def test_a_database_made_again_under_its_name_is_found_wherever_it_lies(tenant: 
 
 
 @pytest.fixture
-def archived(tmp_path: Path) -> Iterator[Composition]:
-    """A shard that ships to an archive outside of its folder."""
-    settings = {**_SHORT, "TOVUK_SQLITE_ARCHIVE_URL": f"file://{tmp_path}/archive"}
-    with Composition.started(tmp_path, own_settings={"sqlite": settings}) as started:
+def s3(tmp_path: Path) -> Iterator[S3Server]:
+    (tmp_path / "s3").mkdir()
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def archived(tmp_path: Path, s3: S3Server) -> Iterator[Composition]:
+    """Two shards that ship to one bucket."""
+    settings = {"TOVUK_SQLITE_OWNERSHIP_SECONDS": str(_OWNED_S), "TOVUK_SQLITE_ARCHIVE_URL": s3.url}
+    with Composition.started(tmp_path, own_settings={"sqlite": settings, "sqlite-2": settings}, shards=2) as started:
         yield started
 
 
-def test_a_lost_shard_is_rebuilt_from_what_it_shipped(archived: Composition) -> None:
-    tenant = Tenant.made(archived.url, archived.token)
+async def test_a_lost_shard_is_rebuilt_from_what_was_shipped_to_its_bucket(archived: Composition) -> None:
+    tenant, operator = Tenant.made(archived.url, archived.token), Operator(archived.url, archived.token)
     databases = [TenantDatabase(tenant, f"DB{number}") for number in range(3)]
+    backups = []
     for database in databases:
         database.query("CREATE TABLE t (v)")
         for number in range(10):
             database.query("INSERT INTO t VALUES (?)", [f"{database.name}-{number}"])
-    tenant.wait_until_metered("sqlite_rows_written", 30)
+        backups.append(database.backed_up())
+        database.query("INSERT INTO t VALUES ('moved')")
+    # The shard that is lost has databases that came with their backups, in the bucket that both have.
+    for found in tenant.request("GET", f"/v1/services/{tenant.service}/resources").json()["sqliteDatabases"]:
+        if operator.shard_of(found["id"]) != "sqlite":
+            await operator.moved(found["id"], "sqlite")
+    operator.close()
+    tenant.wait_until_metered("sqlite_rows_written", 33)
     # What is older than a second is in the archive.
-    time.sleep(_SHIPPED_WITHIN_S)
+    await asyncio.sleep(_SHIPPED_WITHIN_S)
     archived.kill("sqlite")
     shutil.rmtree(archived.folder("sqlite"))
     archived.run("sqlite", "rebuild")
     archived.start("sqlite")
     sizes = []
-    for database in databases:
-        assert database.rows("SELECT count(*), min(v) FROM t") == [[10, f"{database.name}-0"]]
+    for database, backup in zip(databases, backups, strict=True):
+        assert database.rows("SELECT count(*), min(v), max(v) FROM t") == [[11, f"{database.name}-0", "moved"]]
+        assert database.listed()["backups"] == [backup]
         sizes.append(database.query("INSERT INTO t VALUES ('after')")["storageBytes"])
-        database.close()
     assert _names(tenant) == ["DB0", "DB1", "DB2"]
-    tenant.wait_until_metered("sqlite_rows_written", 33)
+    tenant.wait_until_metered("sqlite_rows_written", 36)
     # The account's level is that of the files, once: the folder goes on where the lost one ended.
     assert tenant.settled("sqlite_storage_bytes", for_s=1.0) == sum(sizes)
+    databases[2].put_back(backupId=backups[2]["id"])
+    assert databases[2].rows("SELECT count(*), max(v) FROM t") == [[10, "DB2-9"]]
+    for database in databases:
+        database.close()
 
 
 @pytest.fixture
