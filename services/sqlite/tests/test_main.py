@@ -1,6 +1,7 @@
-"""The real process, with an extension that another version of the service was built with."""
+"""The real process, with an extension of another version, or a folder of another process."""
 
 import asyncio
+import fcntl
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -56,3 +57,14 @@ async def test_an_extension_of_another_version_that_must_be_used_is_refused(star
         _, errors = await process.communicate()
     assert process.returncode == 1
     assert b"run make native" in errors
+
+
+async def test_a_folder_that_another_process_has_is_told_in_one_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "catalog.sqlite.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = await start(TOVUK_SQLITE_ENGINE="stock")
+        async with asyncio.timeout(30):
+            _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith(b"tovuk-sqlite does not start: ") and b"Traceback" not in errors

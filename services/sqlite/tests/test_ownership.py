@@ -155,3 +155,16 @@ async def test_the_folders_next_process_does_not_wait_and_neither_does_another_a
     elsewhere = process("three", "lock-2")
     assert await elsewhere.ownership.claim()
     assert elsewhere.ownership.fencing == 3
+
+
+async def test_what_claims_fail_with_is_told_once_an_outage(
+    process: Callable[[str, str], Process], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = process("one", "lock")
+    for _ in range(2):
+        one.claims.cut = True
+        for _ in range(3):
+            assert not await one.ownership.claim()
+        one.claims.cut = False
+        assert await one.ownership.claim()
+    assert caplog.text.count("could not be claimed") == 2

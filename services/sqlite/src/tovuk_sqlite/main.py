@@ -16,6 +16,7 @@ from tovuk_kit.notices import Notices
 from tovuk_kit.registry import Registry
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load
+from tovuk_kit.sqlite import FileInUse
 from tovuk_sqlite.api import exchange, registrations
 from tovuk_sqlite.backups import Backups
 from tovuk_sqlite.clients.control import ControlMoves, ControlShard
@@ -81,6 +82,13 @@ def _ownership(settings: Settings, catalog: SqliteCatalog, control: Channel) -> 
     return Ownership(claims, SystemClock(), lasts_ms=int(settings.ownership_seconds * 1_000))
 
 
+async def _catalog(settings: Settings, engine: Engine, *, lost_store_id: str = "") -> SqliteCatalog:
+    try:
+        return await SqliteCatalog.open(settings.data_dir, engine.library, lost_store_id=lost_store_id)
+    except FileInUse as error:
+        sys.exit(f"tovuk-sqlite does not start: {error}")
+
+
 async def _rebuild(settings: Settings) -> None:
     """Fill an empty folder with what the shard's lost one had shipped."""
     if not settings.archive_url:
@@ -91,7 +99,7 @@ async def _rebuild(settings: Settings) -> None:
     control = Channel(settings.control_target, settings.internal_key.get_secret_value(), "control")
     moves = ControlMoves(control, settings.shard)
     store_id, _ = await moves.databases()
-    catalog = await SqliteCatalog.open(settings.data_dir, engine.library, lost_store_id=store_id)
+    catalog = await _catalog(settings, engine, lost_store_id=store_id)
     if not catalog.unfinished:
         sys.exit(f"{settings.data_dir} is a whole folder already")
     ownership = _ownership(settings, catalog, control)
@@ -107,7 +115,7 @@ async def _rebuild(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     internal_key = settings.internal_key.get_secret_value()
     engine = _engine(settings)
-    catalog = await SqliteCatalog.open(settings.data_dir, engine.library)
+    catalog = await _catalog(settings, engine)
     if catalog.unfinished:
         sys.exit("tovuk-sqlite does not start: its folder is being rebuilt; run tovuk-sqlite rebuild again")
     control = Channel(settings.control_target, internal_key, "control")

@@ -45,6 +45,8 @@ class Ownership:
         self._lasts_ms = lasts_ms
         self._ends_ms = -1
         self._other: _Other | None = None
+        #: What claims fail with, which is told once.
+        self._failure = ""
         self._renewing: asyncio.Task[None] | None = None
         #: Rises with every owner of the shard.
         self.fencing = 0
@@ -94,8 +96,11 @@ class Ownership:
         try:
             stands = await self._claims.claim(self._lasts_ms, ended)
         except TovukError as error:
-            _log.warning("the shard could not be claimed: %s", error)
+            if str(error) != self._failure:
+                self._failure = str(error)
+                _log.warning("the shard could not be claimed: %s", error)
             return False
+        self._failure = ""
         if stands.owned:
             if stands.fencing != self.fencing:
                 _log.info("the shard is ours, with fencing number %d", stands.fencing)
