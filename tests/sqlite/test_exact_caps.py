@@ -10,6 +10,7 @@ import pytest
 from composition import Composition
 from load import Load, Outcome, Request
 from row_writers import RowWriters, create_table, problems, stored_rows
+from shard_operator import Operator
 from tenant import Tenant
 from tenant_database import TenantDatabase
 
@@ -17,6 +18,8 @@ _WRITERS = 32
 _DATABASES = 4
 _CAP = 1_000
 _ROWS_MAX = 40
+#: So slow that databases move before and after no unit is left.
+_MOVES, _PACE_S = 3, 0.15
 
 
 @pytest.fixture
@@ -39,6 +42,34 @@ async def test_32_writers_over_several_databases_stop_at_exactly_the_cap(
     await load.run(RowWriters(databases, rng, rows_max=1), connections=_WRITERS)
     assert load.done == _CAP
     assert load.early_refusals() == []
+    assert stored_rows(databases).total() == _CAP
+    tenant.wait_until_metered("sqlite_rows_written", _CAP)
+    assert tenant.in_breakdown("sqlite_rows_written") == _CAP
+
+
+@pytest.mark.seeds(short=1, full=10)
+async def test_32_writers_stop_at_exactly_the_cap_while_their_databases_move_to_and_fro(
+    composition: Composition, databases: list[TenantDatabase], tenant: Tenant, seed: int, rng: random.Random
+) -> None:
+    tenant.put_cap("sqlite_rows_written", _CAP)
+    load, operator = Load(tenant.url, tenant.token, rng), Operator(tenant.url, composition.token)
+    listed = tenant.request("GET", f"/v1/services/{tenant.service}/resources").json()["sqliteDatabases"]
+    moved = 0
+
+    def enough() -> bool:
+        return moved >= _MOVES and len(load.of(Outcome.REFUSED)) >= 3 * _WRITERS
+
+    writers = RowWriters(databases, rng, rows_max=1)
+    traffic = asyncio.create_task(load.run(writers, connections=_WRITERS, enough=enough, pace_s=_PACE_S))
+    while not traffic.done():
+        database_id = rng.choice(listed)["id"]
+        here = operator.shard_of(database_id)
+        await operator.moved(database_id, next(shard for shard in composition.shards if shard != here))
+        moved += 1
+    await traffic
+    operator.close()
+    assert load.done == _CAP
+    assert load.early_refusals() == load.of(Outcome.NOT_DONE) == load.of(Outcome.UNKNOWN) == []
     assert stored_rows(databases).total() == _CAP
     tenant.wait_until_metered("sqlite_rows_written", _CAP)
     assert tenant.in_breakdown("sqlite_rows_written") == _CAP

@@ -6,7 +6,8 @@ import time
 import httpx
 
 _MOVED_WITHIN_S = 30.0
-_POLL_S = 0.05
+#: Operators are limited in their calls a minute.
+_POLL_S = 0.1
 
 
 class Operator:
