@@ -150,6 +150,7 @@ async def test_a_database_moves_between_containers_and_no_request_fails(traffic:
 
 async def test_a_shard_whose_volume_is_lost_is_rebuilt_from_the_archive(composed: Composed, traffic: Traffic) -> None:
     now = asyncio.get_running_loop().time
+    backups = [database.backed_up() for database in traffic.databases]
     async with traffic.flowing():
         lost_at = now()
         await asyncio.to_thread(composed.lose, "sqlite-2")
@@ -161,8 +162,11 @@ async def test_a_shard_whose_volume_is_lost_is_rebuilt_from_the_archive(composed
     late = [one for one in traffic.load.attempts if lost_at - _SHIPPED_WITHIN_S < one.ended < gone_at]
     names = {attempt.request.name for attempt in late}
     assert [problem for problem in problems(traffic.load, stored) if problem.split()[0] not in names] == []
-    for database in traffic.databases:
+    for database, backup in zip(traffic.databases, backups, strict=True):
         assert database.rows("PRAGMA integrity_check") == [["ok"]]
+        assert [one["id"] for one in database.listed()["backups"]] == [backup["id"]]
+        database.put_back(backupId=backup["id"])
+        assert database.rows("SELECT count(*) FROM t") == [[0]]
 
 
 async def test_writes_go_on_while_the_archive_is_away(composed: Composed, traffic: Traffic) -> None:
