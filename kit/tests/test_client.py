@@ -222,6 +222,27 @@ async def test_stream_of_requests_gets_its_reply(host: Host, channel: Channel, m
     assert reply.payload == b"ab"
 
 
+async def test_what_a_stream_of_requests_raises_ends_the_call_and_is_raised(
+    host: Host, channel: Channel, method: Method
+) -> None:
+    ended = asyncio.Event()
+
+    async def join(requests: AsyncIterator[Frame], context: Any) -> Frame:
+        try:
+            return Frame(payload=b"".join([request.payload async for request in requests]))
+        finally:
+            ended.set()
+
+    async def parts() -> AsyncIterator[Frame]:
+        yield Frame(payload=b"a")
+        raise ZeroDivisionError
+
+    await host(Join=join)
+    with pytest.raises(ZeroDivisionError):
+        await channel.send_stream(method(channel, "Join", "stream_unary"), parts(), timeout_s=5)
+    await asyncio.wait_for(ended.wait(), 5)
+
+
 async def test_lost_stream_of_requests_has_an_unknown_outcome(host: Host, channel: Channel, method: Method) -> None:
     entered = asyncio.Event()
 

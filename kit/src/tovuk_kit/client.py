@@ -138,12 +138,31 @@ class Channel:
         timeout_s: float,
         is_read: bool = False,
     ) -> Reply:
-        """The reply of a call that takes a stream of requests; raises as `unary`, is never repeated."""
+        """The reply of a call that takes a stream of requests.
+
+        Raises as `unary`, and what `requests` raises, which ends the call; is never repeated.
+        """
         name = _method_name(method)
         began = asyncio.get_running_loop().time()
+        failed: list[Exception] = []
+
+        async def sent() -> AsyncGenerator[object, None]:
+            try:
+                async for request in requests:
+                    yield request
+            except Exception as error:
+                failed.append(error)
+                raise
+
         with client_span(self.service_name, name) as trace_metadata:
             try:
-                reply = await method(requests, timeout=timeout_s, metadata=self.metadata() + trace_metadata)
+                reply = await method(sent(), timeout=timeout_s, metadata=self.metadata() + trace_metadata)
+            except asyncio.CancelledError:
+                # So gRPC tells that its requests have failed.
+                if not failed:
+                    raise
+                self._count(name, grpc.StatusCode.CANCELLED, began)
+                raise failed[0] from None
             except grpc.aio.AioRpcError as failure:
                 self._count(name, failure.code(), began)
                 raise self.error(failure, is_read=is_read) from failure
