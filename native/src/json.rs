@@ -38,7 +38,7 @@ unsafe fn bytes<'a>(begin: *const u8, length: c_int) -> &'a [u8] {
     if begin.is_null() || length <= 0 { &[] } else { unsafe { slice::from_raw_parts(begin, length as usize) } }
 }
 
-fn integer(out: &mut Vec<u8>, value: i64) {
+pub fn integer(out: &mut Vec<u8>, value: i64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();

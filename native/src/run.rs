@@ -28,6 +28,8 @@ const STATUSES: [c_int; 4] = [
     ffi::SQLITE_STMTSTATUS_VM_STEP,
 ];
 pub const PREPARED_SQL_BYTES_MAX: usize = 8_192;
+/// What a result without rows takes.
+const CONTENT_BYTES: usize = 256;
 
 /// Stops the run it is given to.
 #[pyclass(frozen, module = "tovuk_sqlite_native")]
@@ -146,6 +148,7 @@ impl Outcome {
     /// The first half of the content; the rows follow.
     fn begin(&mut self, statement: &Statement) {
         self.columns = statement.column_names();
+        self.content.reserve(CONTENT_BYTES);
         self.content.extend_from_slice(b"{\"columns\":[");
         for (index, name) in self.columns.iter().enumerate() {
             if index > 0 {
@@ -164,12 +167,20 @@ impl Outcome {
 
     /// The second half of the content, when every figure is known.
     fn end(&mut self) {
-        let row_id = if self.changes == 0 { 0 } else { self.last_insert_rowid };
-        let _ = write!(
-            self.content,
-            ",\"rowCount\":{},\"rowsRead\":{},\"rowsWritten\":{},\"vmSteps\":{},\"fullscanSteps\":{},\"changes\":{},\"lastInsertRowid\":{row_id}}}",
-            self.row_count, self.rows_read, self.rows_written, self.vm_steps, self.fullscan_steps, self.changes,
-        );
+        let figures: [(&[u8], i64); 7] = [
+            (b",\"rowCount\":", self.row_count as i64),
+            (b",\"rowsRead\":", self.rows_read as i64),
+            (b",\"rowsWritten\":", self.rows_written as i64),
+            (b",\"vmSteps\":", self.vm_steps as i64),
+            (b",\"fullscanSteps\":", self.fullscan_steps as i64),
+            (b",\"changes\":", self.changes),
+            (b",\"lastInsertRowid\":", if self.changes == 0 { 0 } else { self.last_insert_rowid }),
+        ];
+        for (name, figure) in figures {
+            self.content.extend_from_slice(name);
+            json::integer(&mut self.content, figure);
+        }
+        self.content.push(b'}');
     }
 
     pub fn into_result(self, py: Python<'_>) -> Result {
@@ -583,23 +594,45 @@ impl Session {
     fn run_all(&mut self, statements: Vec<(String, Parameters)>, options: &Options) -> std::result::Result<Vec<Outcome>, Failure> {
         let mut outcomes = Vec::with_capacity(statements.len());
         let mut bytes = 0;
+        let mut last = None;
         for (index, (sql, parameters)) in statements.into_iter().enumerate() {
-            let outcome = self.run_one(sql, parameters, options, bytes).map_err(|failure| {
-                let failure = self.explained(failure);
-                Failure { statement: index, ..failure }
-            })?;
-            bytes += outcome.content.len();
-            outcomes.push(outcome);
+            match self.run_one(&mut last, sql, parameters, options, bytes) {
+                Ok(outcome) => {
+                    bytes += outcome.content.len();
+                    outcomes.push(outcome);
+                }
+                Err(failure) => {
+                    let failure = self.explained(failure);
+                    self.put_back(last, options.trusted);
+                    return Err(Failure { statement: index, ..failure });
+                }
+            }
         }
+        self.put_back(last, options.trusted);
         Ok(outcomes)
     }
 
-    fn run_one(&mut self, sql: String, parameters: Parameters, options: &Options, bytes: usize) -> std::result::Result<Outcome, Failure> {
+    /// `last` is the statement that was run before: many of a run have one text.
+    fn run_one(
+        &mut self,
+        last: &mut Option<(String, Statement)>,
+        sql: String,
+        parameters: Parameters,
+        options: &Options,
+        bytes: usize,
+    ) -> std::result::Result<Outcome, Failure> {
         // A run of short statements passes few progress checks.
         if unsafe { progress((&raw mut *self.context).cast()) } != 0 {
             return Err(Failure::plain("interrupted", ""));
         }
-        let statement = self.prepare(&sql, options.trusted)?;
+        let (sql, statement) = match last.take() {
+            Some(same) if same.0 == sql => same,
+            other => {
+                self.put_back(other, options.trusted);
+                let statement = self.prepare(&sql, options.trusted)?;
+                (sql, statement)
+            }
+        };
         let changes = unsafe { ffi::sqlite3_total_changes64(self.handle.raw) };
         let bound = parameters.bind(&self.handle, &statement);
         let page = bound.and_then(|()| self.page(&statement, options, bytes, false));
@@ -609,7 +642,7 @@ impl Session {
                 statement.reset();
                 // Its next run counts from nothing.
                 let _ = STATUSES.map(|status| statement.take_status(status));
-                self.put_back(sql, statement, options.trusted);
+                *last = Some((sql, statement));
                 return Err(failure);
             }
         };
@@ -624,12 +657,13 @@ impl Session {
             self.suspended = Some(Suspended { statement, _parameters: parameters, trusted: options.trusted });
         } else {
             statement.reset();
-            self.put_back(sql, statement, options.trusted);
+            *last = Some((sql, statement));
         }
         Ok(outcome)
     }
 
-    fn put_back(&mut self, sql: String, statement: Statement, trusted: bool) {
+    fn put_back(&mut self, last: Option<(String, Statement)>, trusted: bool) {
+        let Some((sql, statement)) = last else { return };
         let verdict = &self.context.verdict;
         if sql.len() <= PREPARED_SQL_BYTES_MAX && !verdict.pragma && !verdict.catalogue {
             self.prepared[usize::from(trusted)].put(sql, statement);

@@ -63,3 +63,9 @@ async def test_what_runs_is_waited_for_at_the_end() -> None:
     await hands.close()
     await running
     assert done == [1]
+
+
+async def test_jobs_that_follow_one_another_run_on_one_thread() -> None:
+    hands = Hands(3)
+    assert len({await hands.run(threading.get_ident) for _ in range(10)}) == 1
+    await hands.close()

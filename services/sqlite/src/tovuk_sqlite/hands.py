@@ -26,8 +26,9 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 class _Hand:
     """One thread."""
 
-    def __init__(self, jobs: "SimpleQueue[_Job | None]", work: Callable[["_Hand", _Job], None]) -> None:
-        self._jobs = jobs
+    def __init__(self, work: Callable[["_Hand", _Job], None]) -> None:
+        #: What it is to do; None ends it.
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._work = work
         #: When its job began, by time.monotonic; 0 while it waits for one.
         self.since = 0.0
@@ -44,35 +45,38 @@ class _Hand:
 
     def _run(self) -> None:
         while not self.lowered:
-            job = self._jobs.get()
+            job = self.jobs.get()
             if job is None:
-                # It is meant for all.
-                self._jobs.put(None)
                 return
             self.since = time.monotonic()
             self._work(self, job)
 
 
 class Hands:
-    """So many threads. Must be made within a running event loop."""
+    """So many threads. Must be made within a running event loop.
+
+    A job goes to the one that was busy last: what it needs is still in its processor's caches.
+    """
 
     def __init__(self, count: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._hands = {_Hand(self._jobs, self._work) for _ in range(count)}
+        self._hands = {_Hand(self._work) for _ in range(count)}
+        #: The one that was busy last at the end.
+        self._idle = list(self._hands)
         self._watcher = self._loop.call_later(LONG_SECONDS, self._watch)
 
     def run(self, work: Callable[[], Any]) -> "asyncio.Future[Any]":
-        """What `work` returns or raises, on one of the threads."""
+        """What `work` returns or raises, on one of the threads. Never more at a time than there are threads."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put((work, future))
+        self._idle.pop().jobs.put((work, future))
         return future
 
     async def close(self) -> None:
         """Wait for what runs."""
         self._watcher.cancel()
-        self._jobs.put(None)
-        for hand in list(self._hands):
+        while self._hands:
+            hand = self._hands.pop()
+            hand.jobs.put(None)
             await asyncio.to_thread(hand.thread.join)
 
     def _watch(self) -> None:
@@ -95,7 +99,10 @@ class Hands:
     def _done(self, hand: _Hand, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
         if hand.lowered and hand in self._hands:
             self._hands.remove(hand)
-            self._hands.add(_Hand(self._jobs, self._work))
+            hand.jobs.put(None)
+            hand = _Hand(self._work)
+            self._hands.add(hand)
+        self._idle.append(hand)
         if future.done():
             return
         if error is None:
