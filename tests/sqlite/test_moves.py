@@ -35,7 +35,7 @@ def operator(composition: Composition) -> Iterator[Operator]:
 @pytest.fixture
 def database(tenant: Tenant) -> Iterator[TenantDatabase]:
     made = TenantDatabase(tenant)
-    made.query(create_table(pad_bytes=500))
+    made.query(create_table(pad_bytes=100))
     yield made
     made.close()
 

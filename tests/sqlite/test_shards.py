@@ -19,6 +19,8 @@ _OWNED_S = 2
 _SHORT = {"TOVUK_SQLITE_OWNERSHIP_SECONDS": str(_OWNED_S), "TOVUK_SQLITE_SHARD": "shard-1"}
 _BACK_WITHIN_S = 20.0
 _SHIPPED_WITHIN_S = 1.5
+#: More than the history's moments are apart.
+_MOMENT_S = 0.1
 _POLL_S = 0.05
 
 
@@ -121,6 +123,12 @@ async def test_a_lost_shard_is_rebuilt_from_what_was_shipped_to_its_bucket(archi
         for number in range(10):
             database.query("INSERT INTO t VALUES (?)", [f"{database.name}-{number}"])
         backups.append(database.backed_up())
+    while not all(database.listed()["restorableFrom"] for database in databases):  # noqa: ASYNC110 nobody tells
+        await asyncio.sleep(_POLL_S)
+    await asyncio.sleep(_MOMENT_S)
+    moment = int(time.time() * 1000)
+    await asyncio.sleep(_MOMENT_S)
+    for database in databases:
         database.query("INSERT INTO t VALUES ('moved')")
     # The shard that is lost has databases that came with their backups, in the bucket that both have.
     for found in tenant.request("GET", f"/v1/services/{tenant.service}/resources").json()["sqliteDatabases"]:
@@ -143,9 +151,10 @@ async def test_a_lost_shard_is_rebuilt_from_what_was_shipped_to_its_bucket(archi
     tenant.wait_until_metered("sqlite_rows_written", 36)
     # The account's level is that of the files, once: the folder goes on where the lost one ended.
     assert tenant.settled("sqlite_storage_bytes", for_s=1.0) == sum(sizes)
-    databases[2].put_back(backupId=backups[2]["id"])
-    assert databases[2].rows("SELECT count(*), max(v) FROM t") == [[10, "DB2-9"]]
-    for database in databases:
+    for database, backup in zip(databases, backups, strict=True):
+        for to in {"backupId": backup["id"]}, {"timestamp": moment}:
+            database.put_back(**to)
+            assert database.rows("SELECT count(*), max(v) FROM t") == [[10, f"{database.name}-9"]], to
         database.close()
 
 

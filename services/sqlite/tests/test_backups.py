@@ -267,6 +267,32 @@ async def test_the_oldest_backup_goes_for_one_more_than_the_plan_keeps(node: Nod
     assert not object_path(node, made[0]).exists()
 
 
+async def test_what_is_being_made_and_what_lies_here_alone_hold_a_database_back(tmp_path: Path, engine: Engine) -> None:
+    clock = FakeClock()
+    async with sqlite_node(tmp_path, engine, clock=clock) as node:
+        db = await node.create()
+        await node.run(db, "create table u(v unique)", "insert into u values ('x'), ('y')")
+        database = await node.databases.directory.resolve(db)
+        assert node.backups.holds_back(database) == ""
+        made = await node.backups.create(db, "self_hosted")
+        assert "under way" in node.backups.holds_back(database)
+        backup = await node.until_made(db, made.id)
+        await until(lambda: node.backups.holds_back(database) == "")
+        await node.files.writing(database, lambda writer: writer.checkpoint())
+        await node.files.close()
+        file = next((tmp_path / "databases").glob("*/*/1.sqlite"))
+        file.with_name("1.sqlite-wal").unlink(missing_ok=True)
+        content = file.read_bytes()
+        file.write_bytes(content[: 2 * 4096] + content[2 * 4096 :].replace(b"y", b"x"))
+        restore = await restored(node, db, backup)
+        assert (await node.until_made(db, restore.safety_id)).reason == "sqlite_backup_damaged"
+        database = await node.databases.directory.resolve(db)
+        await until(lambda: "corrupt" in node.backups.holds_back(database))
+        clock.advance(31 * DAY_MS)
+        await node.backups.expire()
+        assert node.backups.holds_back(database) == ""
+
+
 class AwayArchive(DirectoryArchive):
     """An archive that can be cut off."""
 

@@ -39,13 +39,12 @@ class Mirror:
 
     async def begin(self) -> bool:
         """Begin the attempt; whether the two archives are two. Raises TovukError."""
-        probe = f"probe/{secrets.token_hex(16)}"
-        name = f"{self._arriving.id}/{probe}"
-        await asyncio.to_thread(self._archive.put, name, b"")
+        folder, probe = f"{self._arriving.id}/probe", f"probe/{secrets.token_hex(16)}"
+        await asyncio.to_thread(self._archive.put, f"{self._arriving.id}/{probe}", b"")
         try:
             return not await self._other.begin(self._arriving, probe)
         finally:
-            await asyncio.to_thread(self._archive.remove, name)
+            await asyncio.to_thread(self._archive.remove_folder, folder)
 
     async def send(self) -> None:
         """Send what is not there; again, only what has been added since. Raises TovukError."""

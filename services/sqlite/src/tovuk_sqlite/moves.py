@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -46,8 +47,19 @@ _LAST_PAGES_MAX: Final = 256
 #: How long a move waits for the writes that run, and how long requests wait for its last steps, before it is put off.
 _WRITES_END_WITHIN_S: Final = 3.0
 _LAST_STEPS_WITHIN_S: Final = 5.0
+#: Seconds until a move that failed is tried again, at first, and at last: each time the whole file is copied.
+_AGAIN_FIRST_S: Final = 1.0
+_AGAIN_LAST_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
+
+
+class _PutOff(NamedTuple):
+    """Why a move was put off, as it was logged, and for how long."""
+
+    why: str = ""
+    pause_s: float = 0.0
+    until_s: float = 0.0
 
 
 class Moves:
@@ -83,8 +95,8 @@ class Moves:
         #: The attempt in which a database comes, and how many of its objects are being put into the archive.
         self._attempts: dict[str, str] = {}
         self._taking: Counter[str] = Counter()
-        #: Why databases that are to leave are still here, as it was logged.
-        self._put_off: dict[str, str] = {}
+        #: Why databases that are to leave are still here.
+        self._put_off: dict[str, _PutOff] = {}
         #: Held by who decides whose a database is.
         self._deciding = asyncio.Lock()
         directory.settle = self.settle
@@ -98,16 +110,20 @@ class Moves:
     async def depart(self) -> None:
         """Move everything that is to leave. Raises TovukError."""
         moves = await self._control.moves()
-        self._put_off = {move.database_id: self._put_off.get(move.database_id, "") for move in moves}
+        self._put_off = {move.database_id: self._put_off.get(move.database_id, _PutOff()) for move in moves}
         for move in moves:
-            database = self._catalog.get(move.database_id)
-            if database is None:
+            database, before = self._catalog.get(move.database_id), self._put_off[move.database_id]
+            if database is None or time.monotonic() < before.until_s:
                 continue
             with self._backups.left_alone(database):
-                why = self._backups.holds_back(database) or await self._depart(database, move)
-            if why and why != self._put_off[database.id]:
+                why = self._backups.holds_back(database)
+                pause_s = 0.0
+                if not why:
+                    why = await self._depart(database, move)
+                    pause_s = min(max(_AGAIN_FIRST_S, 2 * before.pause_s), _AGAIN_LAST_S) if why else 0.0
+            if why and why != before.why:
                 _log.warning("the move of %s to %s is put off: %s", database.id, move.to, why)
-            self._put_off[database.id] = why
+            self._put_off[database.id] = _PutOff(why, pause_s, time.monotonic() + pause_s)
 
     async def settle_all(self) -> None:
         """Find out whose the databases in doubt are, and remove what is left of those that are others'."""
@@ -247,8 +263,10 @@ class Moves:
                 await asyncio.to_thread(_copy, self._files.engine, pin.path, copy)
                 spill = generation.leaving_changes(self._data_dir, database.id)
                 changes = Changes(pin.path, copy.stat().st_size, spill, pin.committed)
-                pin.follow = changes.follow
                 try:
+                    # What an earlier process left in the WAL takes long to check, and later the writer waits for this.
+                    await asyncio.to_thread(_follow, changes)
+                    pin.follow = changes.follow
                     await other.send(arriving, _whole(copy), anew=True)
                     await _catch_up(other, arriving, changes)
                     await self._backups.ship(database)
@@ -394,6 +412,11 @@ async def _catch_up(other: OtherShard, arriving: Arriving, changes: Changes) -> 
 async def _rest(changes: Changes) -> AsyncIterator[Iterable[tuple[int, bytes]]]:
     while pages := await asyncio.to_thread(_next, changes):
         yield pages
+
+
+def _follow(changes: Changes) -> None:
+    with copies.faults():
+        changes.follow()
 
 
 def _next(changes: Changes) -> list[tuple[int, bytes]]:
