@@ -33,7 +33,7 @@ def test_what_may_write_is_sent_once(sql: str) -> None:
 def test_parameters_travel_as_values_of_sql() -> None:
     op = _op(sql="select ?, ?, ?, ?", params=[{"base64": "AP8="}, {"real": "inf"}, True, None])
     assert op.statements == [("select ?, ?, ?, ?", [b"\x00\xff", float("inf"), 1, None])]
-    assert type(op.statements[0][1][2]) is int
+    assert [type(_op(sql="select ?", params=sent).statements[0][1][0]) for sent in ([True], [1.0])] == [int, float]
     assert _op(sql="select :a", params={"$a": True}).statements == [("select :a", {"a": 1})]
     assert (op.account, op.service, op.database, op.plan, op.batch) == (*TARGET, False)
 
@@ -54,16 +54,15 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["base64", "real", "x"]), inner),
     max_leaves=4,
 )
-PARAMS = VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(st.sampled_from(["a", ":b", "$c"]), VALUES)
-STATEMENTS = st.fixed_dictionaries({}, optional={"sql": st.just("select 1") | VALUES, "params": PARAMS})
-BODIES = st.fixed_dictionaries(
-    {},
-    optional={
-        "sql": st.just("select 1") | VALUES,
-        "params": PARAMS,
-        "cursor": st.just("x") | VALUES,
-        "statements": VALUES | st.lists(STATEMENTS, max_size=3),
-    },
+PARAMS = VALUES | st.lists(VALUES, max_size=2) | st.dictionaries(st.sampled_from(["a", ":b", "$c"]), VALUES, max_size=2)
+CURSORS = st.sampled_from([None, "", "x", 1])
+STATEMENTS = st.fixed_dictionaries({"sql": st.just("select 1")}, optional={"params": PARAMS})
+BODIES = (
+    st.fixed_dictionaries({"sql": st.just("select 1")}, optional={"params": PARAMS, "cursor": CURSORS})
+    | st.fixed_dictionaries({"statements": st.lists(STATEMENTS, max_size=2)}, optional={"cursor": CURSORS})
+    | st.fixed_dictionaries(
+        {}, optional={"sql": VALUES, "params": PARAMS, "cursor": CURSORS, "statements": VALUES | st.lists(VALUES)}
+    )
 )
 
 
