@@ -168,7 +168,12 @@ def test_usage_survives_a_wiped_nats(own_tovuk: Product) -> None:
             written += 1
             assert own_tovuk.request("PUT", f"{base}/CACHE/values/k{written}", json={"value": "v"}).is_success
         store = own_tovuk.data / "nats"
-        os.kill(own_tovuk.processes()["nats-server"], signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        # The one before was killed, too.
+        while (nats := own_tovuk.processes().get("nats-server")) is None or not store.exists():
+            assert time.monotonic() < deadline, "NATS is not started again"
+            time.sleep(0.05)
+        os.kill(nats, signal.SIGKILL)
         wiped = store.rename(store.with_name(f"nats-{written}"))
         assert wiped.exists()
     deadline = time.monotonic() + 30
