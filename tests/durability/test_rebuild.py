@@ -16,7 +16,7 @@ from tovuk_sqlite.store.backups import Backup, Kind, Status
 
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "support"
-SHORT_KILLS = 4
+SHORT_KILLS = 3
 STEPS_MAX = 200
 CHILD_SECONDS_MAX = 60
 MOMENT_S = 0.1

@@ -183,6 +183,26 @@ async def test_a_kill_at_any_step_of_a_move_leaves_the_database_at_exactly_one_s
     assert next((at / "archive" / database_id / "backups").iterdir()).stat().st_size == backup["sizeBytes"]
 
 
+async def test_a_move_that_is_called_off_leaves_the_database_and_its_backups_where_they_were(
+    operator: Operator, database: TenantDatabase, tenant: Tenant, composition: Composition
+) -> None:
+    backup = database.backed_up()
+    database.query("INSERT INTO t SELECT 'before', value, randomblob(8000) FROM json_each(?)", [_NUMBERS])
+    database_id = _id(tenant)
+    here = operator.shard_of(database_id)
+    there = next(shard for shard in composition.shards if shard != here)
+    assert operator.move(database_id, there).is_success
+    coming, deadline = composition.folder(there) / "moving" / f"{database_id}.arriving", time.monotonic() + 30
+    while not coming.exists():
+        assert time.monotonic() < deadline, "the move does not begin"
+        await asyncio.sleep(0.0005)
+    assert operator.move(database_id, here).is_success
+    database.query("INSERT INTO t (name, row) VALUES ('after', 1)")
+    assert _check_at_one(composition, database_id) == composition.folder(operator.shard_of(database_id))
+    assert database.rows("SELECT name, count(*) FROM t GROUP BY name") == [["after", 1], ["before", _COUNT]]
+    assert database.listed()["backups"] == [backup]
+
+
 @pytest.mark.seeds(short=3, full=30)
 async def test_killing_a_shard_during_a_move_leaves_the_database_at_exactly_one(
     operator: Operator,

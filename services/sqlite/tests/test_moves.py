@@ -1,10 +1,14 @@
 """The side of a move that takes a database in. Whole moves, between two processes, are in tests/sqlite."""
 
+import asyncio
+import contextlib
 import hashlib
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-from sqlite_node import Node
+from sqlite_node import Node, sqlite_node, until
 
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
@@ -14,8 +18,9 @@ from tovuk_sqlite.clients.shard import OtherShard
 from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.store.backups import Kept
-from tovuk_sqlite.store.base import Database
+from tovuk_sqlite.store.base import Database, Engine
 from tovuk_sqlite.store.catalog import State
+from tovuk_sqlite.store.directory_archive import DirectoryArchive
 
 _COMING = Database("sqlite_0123456789abcdef0123", "DB", "service", "account", 0, 2)
 _OBJECT = b"an object"
@@ -28,8 +33,8 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture
-async def moves(node: Node) -> AsyncIterator[Moves]:
+@contextlib.asynccontextmanager
+async def moves_of(node: Node) -> AsyncIterator[Moves]:
     """Of a shard whose control is nowhere: nobody asks it before a database is complete."""
     control = Channel("unix:/nowhere", "key", "control")
     claims = ControlShard(control, shard="here", address="", store="", lock="", holder="")
@@ -48,6 +53,26 @@ async def moves(node: Node) -> AsyncIterator[Moves]:
         node.data_dir,
     )
     await control.close()
+
+
+@pytest.fixture
+async def moves(node: Node) -> AsyncIterator[Moves]:
+    async with moves_of(node) as made:
+        yield made
+
+
+class SlowArchive(DirectoryArchive):
+    """An archive that takes its time."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def put_file(self, name: str, path: Path) -> None:
+        content = path.read_bytes()
+        self.asked.set()
+        self.go_on.wait(30)
+        self.put(name, content)
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -102,6 +127,26 @@ async def test_nothing_is_taken_of_an_attempt_that_is_void(node: Node, moves: Mo
     with pytest.raises(StoreUnavailable):
         await moves.complete(_COMING, "first", 4096, Kept([], [], {}))
     assert node.catalog.state(_COMING.id) is State.COMING
+
+
+async def test_what_is_removed_is_removed_after_what_a_caller_that_left_had_sent(
+    tmp_path: Path, engine: Engine
+) -> None:
+    archive = SlowArchive(tmp_path / "archive")
+    async with sqlite_node(tmp_path, engine, archive=archive) as node, moves_of(node) as moves:
+        await moves.begin(_COMING, "first", "probe/1")
+        sending = asyncio.create_task(_put(moves, "first", "backups/a"))
+        await asyncio.to_thread(archive.asked.wait, 30)
+        sending.cancel()
+        await asyncio.wait([sending])
+        await node.catalog.give_up(_COMING)
+        await moves.settle_all()
+        assert node.catalog.state(_COMING.id) is State.GONE
+        archive.go_on.set()
+        await until(lambda: archive.names(_COMING.id) != [])
+        while node.catalog.state(_COMING.id) is not None:
+            await moves.settle_all()
+        assert archive.names(_COMING.id) == []
 
 
 async def test_a_database_does_not_come_back_before_the_shard_has_let_go_of_it(node: Node, moves: Moves) -> None:

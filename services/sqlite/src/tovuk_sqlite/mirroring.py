@@ -34,6 +34,8 @@ class Mirror:
         self._data_dir = data_dir
         #: Folders that get nothing more, and all of which is there.
         self._done: set[str] = set()
+        #: All of the generations before is there.
+        self._old_done = False
         #: Names in other folders that are there.
         self._there: set[str] = set()
 
@@ -59,11 +61,13 @@ class Mirror:
             else:
                 self._there.difference_update(f"{folder}/{name}" for name in names)
                 self._done.add(folder)
+        self._old_done = True
 
     def _folders(self) -> list[tuple[str, bool]]:
         """Those that may hold what is not there, and whether more may come into them."""
         found = [(objects(self._arriving.id), True)]
-        for number in map(int, self._archive.names(segments.folder(self._arriving.id))):
+        numbers = [] if self._old_done else map(int, self._archive.names(segments.folder(self._arriving.id)))
+        for number in {self._number, *numbers}:
             groups = list(map(int, self._archive.names(segments.folder(self._arriving.id, number))))
             growing = groups[-_GROWING_GROUPS:] if number == self._number else []
             found += [(segments.folder(self._arriving.id, number, group), group in growing) for group in groups]

@@ -13,10 +13,10 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tovuk_kit.errors import RemoteError, StoreUnavailable, TovukError
 from tovuk_kit.leases import Meters
@@ -39,6 +39,8 @@ from tovuk_sqlite.store.catalog import SqliteCatalog, State
 from tovuk_sqlite.store.changes import Changes
 from tovuk_sqlite.store.usage import FolderUsage
 from tovuk_sqlite.units import STORE
+
+T = TypeVar("T")
 
 #: Readings of the WAL while requests go on; what is left then is sent while they wait.
 _ROUNDS_MAX: Final = 1_000
@@ -95,6 +97,7 @@ class Moves:
         #: The attempt in which a database comes, and how many of its objects are being put into the archive.
         self._attempts: dict[str, str] = {}
         self._taking: Counter[str] = Counter()
+        self._running: set[asyncio.Task[None]] = set()
         #: Why databases that are to leave are still here.
         self._put_off: dict[str, _PutOff] = {}
         #: Held by who decides whose a database is.
@@ -181,13 +184,16 @@ class Moves:
             if not received.is_whole(size_bytes, sha256):
                 raise StoreUnavailable(retry_after_ms=1_000)
             self._check(database, attempt)
-            self._taking[database.id] += 1
-            try:
-                await asyncio.to_thread(self._archive.put_file, f"{database.id}/{name}", part)
-            finally:
-                self._taking[database.id] -= 1
+            await self._to_its_end(self._put(database, name, part))
         finally:
             await asyncio.to_thread(part.unlink, missing_ok=True)
+
+    async def _put(self, database: Database, name: str, part: Path) -> None:
+        self._taking[database.id] += 1
+        try:
+            await asyncio.to_thread(self._archive.put_file, f"{database.id}/{name}", part)
+        finally:
+            self._taking[database.id] -= 1
 
     async def receive(
         self, database: Database, attempt: str, pieces: AsyncIterator[tuple[int, bytes]], *, anew: bool
@@ -204,6 +210,9 @@ class Moves:
 
     async def complete(self, database: Database, attempt: str, size_bytes: int, kept: Kept) -> None:
         """All of a coming database is here: note it, durably. Raises StorageFull, StoreUnavailable."""
+        await self._to_its_end(self._complete(database, attempt, size_bytes, kept))
+
+    async def _complete(self, database: Database, attempt: str, size_bytes: int, kept: Kept) -> None:
         path = generation.arriving(self._data_dir, database.id)
 
         def work() -> int:
@@ -222,6 +231,13 @@ class Moves:
             await self._backups.arrive(database, kept, with_archive=with_archive)
             await self._catalog.arrive(database, size)
             del self._attempts[database.id]
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it to its end: a thread goes on when its caller leaves, and nobody may take it for over."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await asyncio.shield(task)
 
     def _check(self, database: Database, attempt: str) -> None:
         """Raises StoreUnavailable unless this is the attempt in which the database comes."""
@@ -313,23 +329,17 @@ class Moves:
                 state = self._catalog.state(database.id)
                 if state is State.LEAVING:
                     # Whatever is still on its way to control comes too late after this.
-                    shard = await self._control.commit(database.id, self._control.shard, self._ownership.fencing)
+                    called_off = self._control.commit(database.id, self._control.shard, self._ownership.fencing)
+                    shard = await _unless_deleted(called_off, "")
                 elif state in (State.ARRIVING, State.COMING):
-                    shard, moving_to = await self._located(database)
+                    located = self._control.locate(database.service_id, database.id)
+                    shard, moving_to = await _unless_deleted(located, ("", ""))
                     if shard != self._control.shard and moving_to == self._control.shard:
                         continue
                     self._attempts.pop(database.id, None)
                 else:
                     continue
                 await self._decided(database, state, shard)
-
-    async def _located(self, database: Database) -> tuple[str, str]:
-        try:
-            return await self._control.locate(database.service_id, database.id)
-        except RemoteError as error:
-            if error.code == DatabaseNotFound.code:
-                return "", ""
-            raise
 
     async def _decided(self, database: Database, state: State, shard: str) -> None:
         """Control has said where a database in doubt lies."""
@@ -365,6 +375,16 @@ class _Leaving(NamedTuple):
     changes: Changes
     #: None where both shards have one archive.
     mirror: Mirror | None
+
+
+async def _unless_deleted(answer: Awaitable[T], deleted: T) -> T:
+    """What control says of a database, which may have been deleted."""
+    try:
+        return await answer
+    except RemoteError as error:
+        if error.code == DatabaseNotFound.code:
+            return deleted
+        raise
 
 
 def _begin(path: Path) -> None:
