@@ -22,7 +22,7 @@ from tovuk_gateway.routes.sqlite import DatabaseRef
 
 _DATABASE = "/v1/services/{service:segment}/sqlite/{database:segment}"
 _BACKUPS = _DATABASE + "/backups"
-_FOUND = ("service_not_found", "sqlite_database_not_found", "rate_limited")
+_FOUND = ("service_not_found", "sqlite_database_not_found", "sqlite_database_busy", "rate_limited")
 _RESTORE = (
     *_FOUND,
     "capability_disabled",
