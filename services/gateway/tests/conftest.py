@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import pytest
 import pytest_asyncio
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tovuk_gateway.main import Gateway, server, wired
+from tovuk_gateway.main import Gateway, bound_socket, server, wired
 from tovuk_gateway.settings import Settings
 
 INTERNAL_KEY = "the internal key of the gateway's tests"
@@ -174,7 +173,7 @@ async def serving(settings: Settings, *, hot: bool = True) -> AsyncIterator[Serv
         async with asyncio.timeout(_START_SECONDS_MAX):
             while settings.start_wait_seconds and not await gateway.health.ready(fresh=True):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = bound_socket("127.0.0.1:0")
         running = server(gateway, drain_seconds=5, protocol=None if hot else HttpToolsProtocol)
         task = asyncio.create_task(running.serve([listener]))
         while not running.started:  # noqa: ASYNC110 uvicorn has no event for it

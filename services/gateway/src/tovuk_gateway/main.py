@@ -124,7 +124,11 @@ def bound_socket(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG, reuse_port=True)
+    listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG, reuse_port=True)
+    # Connections inherit it. asyncio would set it on sockets of its own making only, and an answer's second part would
+    # wait 40 ms for the acknowledgement of its first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 async def _others(gateway: Gateway, within_seconds: float) -> None:
