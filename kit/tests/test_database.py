@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from tovuk_kit.database import ConstraintViolated, UnknownEngine, open_database
+from tovuk_kit.database import ConstraintViolated
+from tovuk_kit.engines import open_database
 from tovuk_kit.errors import StoreUnavailable
 from tovuk_kit.migrations import Migration
 
@@ -192,9 +193,3 @@ async def test_a_closed_database_refuses_and_closes_again(db):
     with pytest.raises(StoreUnavailable):
         await db.read(lambda tx: tx.execute("SELECT 1"))
     await db.close()
-
-
-@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "sqlite://host/path", "a.db"])
-async def test_an_unknown_url_is_refused(url):
-    with pytest.raises(UnknownEngine):
-        await open_database(url, [])

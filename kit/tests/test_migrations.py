@@ -3,7 +3,7 @@ import dataclasses
 
 import pytest
 
-from tovuk_kit.database import open_database
+from tovuk_kit.engines import open_database
 from tovuk_kit.migrations import Migration, MigrationChanged, MigrationError, SchemaTooNew, load, migrate
 
 FIRST = Migration(1, "one", "CREATE TABLE one (k TEXT); INSERT INTO one VALUES ('a?');", "DROP TABLE one;")

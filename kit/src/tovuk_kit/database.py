@@ -1,15 +1,11 @@
-"""The port to a relational database, in the dialect SQLite and PostgreSQL both take, and the choice between them.
+"""The port to a relational database, in the dialect SQLite and PostgreSQL both take.
 
 The dialect: `?` placeholders, ON CONFLICT, RETURNING, columns of BIGINT, DOUBLE PRECISION and TEXT, truth as 0 and 1,
 no blobs. Text is compared by its bytes only for equality; its order follows the database's collation.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
-
-from tovuk_kit.migrations import Migration, migrate
 
 T = TypeVar("T")
 Value = str | int | float | None
@@ -17,10 +13,6 @@ Value = str | int | float | None
 
 class ConstraintViolated(Exception):
     """A statement broke a constraint of its table; its transaction cannot be committed any more."""
-
-
-class UnknownEngine(ValueError):
-    """A database URL of a kind that is not known here."""
 
 
 class Tx(Protocol):
@@ -60,33 +52,3 @@ class Database(Protocol):
     async def close(self) -> None:
         """Finish what is running and let go; again is no harm."""
         ...
-
-
-async def open_database(url: str, migrations: Sequence[Migration], *, essential: bool = False) -> Database:
-    """Open the database of a `sqlite:///path` or `postgresql://…` URL, migrated to the newest version.
-
-    `essential` writes go on, by the room of a reserve file, when the disk under a SQLite file is full.
-
-    Raises UnknownEngine, MigrationError, StoreUnavailable, StorageFull or FileInUse.
-    """
-    parts = urlsplit(url)
-    match parts.scheme:
-        case "sqlite" if parts.netloc == "" and len(parts.path) > 1:
-            from tovuk_kit.sqlite_database import SqliteDatabase
-
-            # As in other libraries, three slashes lead to a relative path and four to an absolute one.
-            return SqliteDatabase.open(Path(parts.path[1:]), migrations=migrations, essential=essential)
-        case "postgresql" | "postgres":
-            # Installed only where it is used: the extra tovuk-kit[postgres].
-            from tovuk_kit.postgres import PostgresDatabase
-
-            database = await PostgresDatabase.open(url)
-            try:
-                if migrations:
-                    await migrate(database, migrations)
-            except BaseException:
-                await database.close()
-                raise
-            return database
-        case _:
-            raise UnknownEngine(f"{parts.scheme}: is neither sqlite:///path nor postgresql://…")

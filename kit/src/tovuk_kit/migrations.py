@@ -9,10 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tovuk_kit.database import Database, Tx
+from tovuk_kit.database import Database, Tx
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.(up|down)\.sql")
 
@@ -67,7 +65,7 @@ def load(package: str, folder: str = "migrations") -> tuple[Migration, ...]:
     return tuple(steps)
 
 
-def apply(tx: "Tx", migrations: Sequence[Migration], target: int | None = None) -> int:
+def apply(tx: Tx, migrations: Sequence[Migration], target: int | None = None) -> int:
     """Bring the schema to `target` (None: the newest) within the transaction `tx`; returns the version reached.
 
     Raises SchemaTooNew, MigrationChanged, or MigrationError for a target that does not exist.
@@ -95,6 +93,6 @@ def apply(tx: "Tx", migrations: Sequence[Migration], target: int | None = None) 
     return target
 
 
-async def migrate(db: "Database", migrations: Sequence[Migration], target: int | None = None) -> int:
+async def migrate(db: Database, migrations: Sequence[Migration], target: int | None = None) -> int:
     """`apply` as one durable transaction of `db`; two processes that migrate at once do so one after the other."""
     return await db.write(lambda tx: apply(tx, migrations, target))

@@ -19,7 +19,8 @@ from tovuk_control.store.accounts import Account
 from tovuk_control.store.shards import Shard
 from tovuk_kit import migrations
 from tovuk_kit.clock import FakeClock
-from tovuk_kit.database import Database, open_database
+from tovuk_kit.database import Database
+from tovuk_kit.engines import open_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -27,7 +27,7 @@ from tovuk_control.upkeep import Upkeep as ControlUpkeep
 from tovuk_kit import migrations
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import FakeClock, SystemClock
-from tovuk_kit.database import open_database
+from tovuk_kit.engines import open_database
 from tovuk_kit.ids import new_id
 from tovuk_kit.leases import Meters
 from tovuk_kit.metering import MeteredProcess

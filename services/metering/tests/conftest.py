@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from tovuk_kit import migrations
 from tovuk_kit.clock import FakeClock
-from tovuk_kit.database import Database, open_database
+from tovuk_kit.database import Database
+from tovuk_kit.engines import open_database
 from tovuk_metering.meter import heartbeats, leases, limiting, reports
 from tovuk_metering.meter.bounds import Refused, Wait
 from tovuk_metering.meter.prices import PriceBook

@@ -10,7 +10,7 @@ from tovuk_control.project.shards import Shards
 from tovuk_control.store.shards import Shard
 from tovuk_kit import migrations
 from tovuk_kit.clock import FakeClock
-from tovuk_kit.database import open_database
+from tovuk_kit.engines import open_database
 from tovuk_kit.errors import OutcomeUnknown, ServiceUnavailable
 from tovuk_sqlite.clients.control import StandingClaim
 from tovuk_sqlite.errors import ShardNotOwned

@@ -19,7 +19,7 @@ from tovuk_control.upkeep import Upkeep
 from tovuk_kit import migrations, telemetry
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
-from tovuk_kit.database import open_database
+from tovuk_kit.engines import open_database
 from tovuk_kit.notices import Notices
 from tovuk_kit.server import run, serve
 from tovuk_kit.settings import load

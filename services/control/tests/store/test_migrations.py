@@ -3,7 +3,8 @@ import asyncio
 from tovuk_control.project.account import Accounts
 from tovuk_control.store.accounts import Account
 from tovuk_kit import migrations
-from tovuk_kit.database import Database, open_database
+from tovuk_kit.database import Database
+from tovuk_kit.engines import open_database
 
 STEPS = migrations.load("tovuk_control.store")
 

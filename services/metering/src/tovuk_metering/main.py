@@ -7,7 +7,7 @@ import sys
 from tovuk_kit import migrations, telemetry
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
-from tovuk_kit.database import open_database
+from tovuk_kit.engines import open_database
 from tovuk_kit.notices import Notices
 from tovuk_kit.pipe import SilentPipe, UnsafePipe, check_pipe
 from tovuk_kit.server import run, serve

@@ -1,7 +1,7 @@
 """The schema goes up and down again on both engines."""
 
 from tovuk_kit import migrations
-from tovuk_kit.database import open_database
+from tovuk_kit.engines import open_database
 
 STEPS = migrations.load("tovuk_metering.store")
 
