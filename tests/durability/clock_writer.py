@@ -7,32 +7,18 @@ a file; 0 never.
 """
 
 import asyncio
-import itertools
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 
+from killed import FILES, kill_at
 from sqlite_node import Node, engine_of, sqlite_node
 
 from tovuk_sqlite import files, history, shipping
 from tovuk_sqlite.directory import Target
 
-_EVENTS = frozenset({"open", "os.rename", "os.remove"})
 TARGET = Target("account", "service", "DB")
-
-
-def kill_at(step: int) -> None:
-    """Die before the step-th file operation of Python's own: of segments and bases."""
-    steps = itertools.count(1)
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        # Each commit looks at the WAL.
-        if event in _EVENTS and not str(arguments[0]).endswith("-wal") and next(steps) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
 
 
 async def write(node: Node) -> None:
@@ -60,7 +46,7 @@ async def main(folder: Path, engine: str, step: int) -> None:
             await node.create()
             await node.run(TARGET, "create table clock(ms)", "create table log(ms, x)", "insert into clock values (0)")
         if step:
-            kill_at(step)
+            kill_at(step, FILES)
         await asyncio.gather(write(node), checkpoint(node))
 
 
