@@ -22,6 +22,7 @@ from tovuk_kit.errors import TovukError
 from tovuk_kit.exchange import Exchange, failed
 from tovuk_kit.server import Registration
 from tovuk_sqlite.backups import Backups
+from tovuk_sqlite.clients.backups import backup_told, kept_heard, restore_told
 from tovuk_sqlite.database import Databases
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.errors import ParametersInvalid
@@ -30,7 +31,6 @@ from tovuk_sqlite.limits import CHUNK_BYTES
 from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.short import Shorts
-from tovuk_sqlite.store.backups import Backup, Kept, Kind, Restore, Status
 from tovuk_sqlite.store.base import Database, NotShort, Statement
 
 
@@ -114,14 +114,14 @@ class SqliteAdmin(SqliteAdminServicer):
 
     async def CreateBackup(self, request: wire.CreateBackupRequest, context: object) -> wire.Backup:
         with self._ownership.throughout():
-            return _backup(await self._backups.create(_target(request.target), request.plan))
+            return backup_told(await self._backups.create(_target(request.target), request.plan))
 
     async def ListBackups(self, request: wire.ListBackupsRequest, context: object) -> wire.ListBackupsReply:
         with self._ownership.throughout():
             listed = await self._backups.list(_target(request.target))
             return wire.ListBackupsReply(
-                backups=map(_backup, listed.backups),
-                restores=map(_restore, listed.restores),
+                backups=map(backup_told, listed.backups),
+                restores=map(restore_told, listed.restores),
                 earliest_ms=listed.earliest_ms or 0,
             )
 
@@ -129,8 +129,8 @@ class SqliteAdmin(SqliteAdminServicer):
         target = _target(request.target)
         with self._ownership.throughout():
             if request.at_ms:
-                return _restore(await self._backups.restore_moment(target, request.plan, request.at_ms))
-            return _restore(await self._backups.restore(target, request.plan, request.backup_id))
+                return restore_told(await self._backups.restore_moment(target, request.plan, request.at_ms))
+            return restore_told(await self._backups.restore(target, request.plan, request.backup_id))
 
     async def BeginArrival(self, request: wire.BeginArrivalRequest, context: object) -> wire.BeginArrivalReply:
         with self._ownership.throughout():
@@ -167,7 +167,7 @@ class SqliteAdmin(SqliteAdminServicer):
         with self._ownership.throughout():
             await self._moves.receive(database, attempt, pieces(), anew=first.anew)
             if last.size_bytes:
-                await self._moves.complete(database, attempt, last.size_bytes, _kept(last))
+                await self._moves.complete(database, attempt, last.size_bytes, kept_heard(last))
             return wire.ReceiveDatabaseReply()
 
     async def Describe(self, request: wire.DescribeRequest, context: object) -> wire.DescribeReply:
@@ -206,74 +206,10 @@ def _arriving(said: wire.ArrivingDatabase) -> tuple[Database, str]:
     return database, said.attempt
 
 
-def _kept(said: wire.ReceiveDatabaseRequest) -> Kept:
-    backups = [
-        Backup(
-            id=row.backup.id,
-            database_id=row.backup.database_id,
-            kind=Kind(row.backup.kind),
-            status=Status(row.backup.status),
-            reason=row.backup.reason,
-            created_at_ms=row.backup.created_at_ms,
-            expires_at_ms=row.backup.expires_at_ms,
-            generation=row.generation,
-            size_bytes=row.backup.size_bytes,
-            sha256=row.backup.sha256,
-        )
-        for row in said.backups
-    ]
-    restores = [
-        Restore(
-            id=row.restore.id,
-            database_id=row.restore.database_id,
-            plan=row.plan,
-            backup_id=row.restore.backup_id,
-            at_ms=row.restore.at_ms,
-            safety_id=row.restore.safety_backup_id,
-            status=Status(row.restore.status),
-            reason=row.restore.reason,
-            created_at_ms=row.restore.created_at_ms,
-            ended_at_ms=row.restore.ended_at_ms,
-            expires_at_ms=row.expires_at_ms,
-            generation=row.generation,
-        )
-        for row in said.restores
-    ]
-    return Kept(backups, restores, {end.number: end.ended_at_ms for end in said.ends})
-
-
 def _database(database: Database) -> wire.Database:
     return wire.Database(
         id=database.id,
         name=database.name,
         service_id=database.service_id,
         created_at_ms=database.created_at_ms,
-    )
-
-
-def _backup(backup: Backup) -> wire.Backup:
-    return wire.Backup(
-        id=backup.id,
-        database_id=backup.database_id,
-        kind=backup.kind,
-        status=backup.status,
-        reason=backup.reason,
-        created_at_ms=backup.created_at_ms,
-        expires_at_ms=backup.expires_at_ms,
-        size_bytes=backup.size_bytes,
-        sha256=backup.sha256,
-    )
-
-
-def _restore(restore: Restore) -> wire.RestoreState:
-    return wire.RestoreState(
-        id=restore.id,
-        database_id=restore.database_id,
-        backup_id=restore.backup_id,
-        safety_backup_id=restore.safety_id,
-        status=restore.status,
-        reason=restore.reason,
-        created_at_ms=restore.created_at_ms,
-        ended_at_ms=restore.ended_at_ms,
-        at_ms=restore.at_ms,
     )

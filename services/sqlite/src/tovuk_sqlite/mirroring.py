@@ -30,6 +30,7 @@ class Mirror:
         self._archive = archive
         self._other = other
         self._arriving = arriving
+        self._database_id = arriving.database.id
         self._number = number
         self._data_dir = data_dir
         #: Folders that get nothing more, and all of which is there.
@@ -41,8 +42,8 @@ class Mirror:
 
     async def begin(self) -> bool:
         """Begin the attempt; whether the two archives are two. Raises TovukError."""
-        folder, probe = f"{self._arriving.id}/probe", f"probe/{secrets.token_hex(16)}"
-        await asyncio.to_thread(self._archive.put, f"{self._arriving.id}/{probe}", b"")
+        folder, probe = f"{self._database_id}/probe", f"probe/{secrets.token_hex(16)}"
+        await asyncio.to_thread(self._archive.put, f"{self._database_id}/{probe}", b"")
         try:
             return not await self._other.begin(self._arriving, probe)
         finally:
@@ -65,16 +66,16 @@ class Mirror:
 
     def _folders(self) -> list[tuple[str, bool]]:
         """Those that may hold what is not there, and whether more may come into them."""
-        found = [(objects(self._arriving.id), True)]
-        numbers = [] if self._old_done else map(int, self._archive.names(segments.folder(self._arriving.id)))
+        found = [(objects(self._database_id), True)]
+        numbers = [] if self._old_done else map(int, self._archive.names(segments.folder(self._database_id)))
         for number in {self._number, *numbers}:
-            groups = list(map(int, self._archive.names(segments.folder(self._arriving.id, number))))
+            groups = list(map(int, self._archive.names(segments.folder(self._database_id, number))))
             growing = groups[-_GROWING_GROUPS:] if number == self._number else []
-            found += [(segments.folder(self._arriving.id, number, group), group in growing) for group in groups]
+            found += [(segments.folder(self._database_id, number, group), group in growing) for group in groups]
         return [(folder, grows) for folder, grows in found if folder not in self._done]
 
     async def _send(self, name: str) -> None:
-        part = generation.moving_object(self._data_dir, self._arriving.id)
+        part = generation.moving_object(self._data_dir, self._database_id)
         try:
             try:
                 sha256 = await asyncio.to_thread(self._fetch, name, part)
@@ -92,7 +93,7 @@ class Mirror:
             return copies.sha256(part)
 
     def _inside(self, name: str) -> str:
-        return name.removeprefix(f"{self._arriving.id}/")
+        return name.removeprefix(f"{self._database_id}/")
 
 
 class Received:

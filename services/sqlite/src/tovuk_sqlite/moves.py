@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -260,15 +261,7 @@ class Moves:
         return ""
 
     async def _move(self, database: Database, move: Move, other: OtherShard) -> None:
-        arriving = Arriving(
-            database.id,
-            database.name,
-            database.service_id,
-            database.account_id,
-            database.created_at_ms,
-            database.generation + 1,
-            secrets.token_hex(16),
-        )
+        arriving = Arriving(replace(database, generation=database.generation + 1), secrets.token_hex(16))
         mirror = Mirror(self._archive, other, arriving, database.generation, self._data_dir)
         with_archive = await mirror.begin()
         if with_archive:

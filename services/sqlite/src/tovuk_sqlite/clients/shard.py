@@ -1,13 +1,14 @@
 """Another shard, as the one that a database leaves calls it."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tovuk.sqlite.v1 import sqlite_pb2 as wire
 from tovuk.sqlite.v1.sqlite_pb2_grpc import SqliteAdminStub
 from tovuk_kit.client import Channel
-from tovuk_sqlite.store.backups import Backup, Kept, Restore
+from tovuk_sqlite.clients.backups import kept_told
+from tovuk_sqlite.store.backups import Kept
+from tovuk_sqlite.store.base import Database
 
 #: For the whole of a large file on slow disks.
 _TIMEOUT_S: Final = 3_600.0
@@ -15,16 +16,10 @@ _TIMEOUT_S: Final = 3_600.0
 _ASKED_TIMEOUT_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Arriving:
+class Arriving(NamedTuple):
     """A database as it is to be at the shard it moves to."""
 
-    id: str
-    name: str
-    service_id: str
-    account_id: str
-    created_at_ms: int
-    generation: int
+    database: Database
     #: Of this attempt to move it, and of no other.
     attempt: str
 
@@ -85,12 +80,7 @@ class OtherShard:
 
         async def requests() -> AsyncIterator[wire.ReceiveDatabaseRequest]:
             yield wire.ReceiveDatabaseRequest(database=_database(arriving))
-            yield wire.ReceiveDatabaseRequest(
-                size_bytes=size_bytes,
-                backups=map(_backup, kept.backups),
-                restores=map(_restore, kept.restores),
-                ends=[wire.GenerationEnd(number=number, ended_at_ms=at_ms) for number, at_ms in kept.ends.items()],
-            )
+            yield kept_told(kept, size_bytes)
 
         await self._channel.send_stream(self._stub.ReceiveDatabase, requests(), timeout_s=_TIMEOUT_S, is_read=True)
 
@@ -100,44 +90,13 @@ class OtherShard:
 
 
 def _database(arriving: Arriving) -> wire.ArrivingDatabase:
+    database = arriving.database
     return wire.ArrivingDatabase(
-        id=arriving.id,
-        name=arriving.name,
-        service_id=arriving.service_id,
-        account_id=arriving.account_id,
-        created_at_ms=arriving.created_at_ms,
-        generation=arriving.generation,
+        id=database.id,
+        name=database.name,
+        service_id=database.service_id,
+        account_id=database.account_id,
+        created_at_ms=database.created_at_ms,
+        generation=database.generation,
         attempt=arriving.attempt,
-    )
-
-
-def _backup(backup: Backup) -> wire.ArrivingBackup:
-    told = wire.Backup(
-        id=backup.id,
-        database_id=backup.database_id,
-        kind=backup.kind,
-        status=backup.status,
-        reason=backup.reason,
-        created_at_ms=backup.created_at_ms,
-        expires_at_ms=backup.expires_at_ms,
-        size_bytes=backup.size_bytes,
-        sha256=backup.sha256,
-    )
-    return wire.ArrivingBackup(backup=told, generation=backup.generation)
-
-
-def _restore(restore: Restore) -> wire.ArrivingRestore:
-    told = wire.RestoreState(
-        id=restore.id,
-        database_id=restore.database_id,
-        backup_id=restore.backup_id,
-        safety_backup_id=restore.safety_id,
-        status=restore.status,
-        reason=restore.reason,
-        created_at_ms=restore.created_at_ms,
-        ended_at_ms=restore.ended_at_ms,
-        at_ms=restore.at_ms,
-    )
-    return wire.ArrivingRestore(
-        restore=told, plan=restore.plan, expires_at_ms=restore.expires_at_ms, generation=restore.generation
     )

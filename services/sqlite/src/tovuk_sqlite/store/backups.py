@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from tovuk_kit.sqlite import SqliteFile
 from tovuk_kit.sqlite_library import Connection
 from tovuk_sqlite.store.base import Database
+from tovuk_sqlite.store.catalog import take_over
 
 _BACKUP: Final = "id, database_id, kind, status, reason, created_at_ms, expires_at_ms, generation, size_bytes, sha256"
 _RESTORE: Final = (
@@ -18,10 +19,6 @@ _RESTORE: Final = (
     " generation"
 )
 _END: Final = "database_id, number, ended_at_ms"
-_ADD_USED: Final = (
-    "INSERT INTO used VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (epoch, lease, service_id, resource_id) DO UPDATE SET units = units + excluded.units"
-)
 
 
 class Kind(StrEnum):
@@ -202,8 +199,7 @@ class BackupRows:
             connection.execute(sql, (restore.generation, storage_bytes, database.id, database.generation))
             if not connection.changes():
                 raise Moved
-            rows = [(epoch, lease, database.service_id, database.id, count) for epoch, lease, count in units]
-            connection.executemany(_ADD_USED, rows)
+            take_over(connection, database, units)
             sql = "UPDATE restore SET status = 'ready', ended_at_ms = ? WHERE id = ?"
             connection.execute(sql, (now_ms, restore.id))
             connection.execute("UPDATE backup SET created_at_ms = ? WHERE id = ?", (now_ms, restore.safety_id))

@@ -4,6 +4,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,7 +14,8 @@ from tovuk_kit.sqlite import SqliteFile
 from tovuk_kit.sqlite_library import Connection, Library
 from tovuk_sqlite.store.base import Database, NameTaken, Tombstoned
 
-_ADD_USED: Final = (
+#: Units of a lease, beside those that stand there.
+ADD_USED: Final = (
     "INSERT INTO used VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (epoch, lease, service_id, resource_id) DO UPDATE SET units = units + excluded.units"
 )
@@ -101,15 +103,7 @@ class SqliteCatalog:
             connection.execute(
                 f"INSERT INTO database ({_COLUMNS}, storage_bytes) VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO NOTHING",
-                (
-                    database.id,
-                    database.name,
-                    database.service_id,
-                    database.account_id,
-                    database.created_at_ms,
-                    database.generation,
-                    storage_bytes,
-                ),
+                (*astuple(database), storage_bytes),
             )
 
         await self.file.write(work)
@@ -155,16 +149,7 @@ class SqliteCatalog:
             connection.execute(
                 f"INSERT INTO database ({_COLUMNS}, storage_bytes, dropped, with_archive)"
                 " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
-                (
-                    database.id,
-                    database.name,
-                    database.service_id,
-                    database.account_id,
-                    database.created_at_ms,
-                    database.generation,
-                    State.COMING,
-                    int(with_archive),
-                ),
+                (*astuple(database), State.COMING, int(with_archive)),
             )
 
         await self.file.write(work, essential=True)
@@ -218,8 +203,7 @@ class SqliteCatalog:
             sql = "UPDATE database SET dropped = ? WHERE id = ? AND dropped = ?"
             connection.execute(sql, (State.GONE, database.id, State.LEAVING))
             if connection.changes():
-                rows = [(epoch, lease, database.service_id, database.id, count) for epoch, lease, count in units]
-                connection.executemany(_ADD_USED, rows)
+                take_over(connection, database, units)
                 connection.execute("DELETE FROM mark WHERE database_id = ?", (database.id,))
 
         await self.file.write(work, essential=True)
@@ -306,6 +290,12 @@ class SqliteCatalog:
             connection.execute(sql, params)
 
         await self.file.write(work, essential=True)
+
+
+def take_over(connection: Connection, database: Database, units: Sequence[tuple[int, int, int]]) -> None:
+    """The (epoch, lease, units) that a database's file held are the catalog's."""
+    rows = [(epoch, lease, database.service_id, database.id, count) for epoch, lease, count in units]
+    connection.executemany(ADD_USED, rows)
 
 
 def _lock_id(path: Path) -> str:

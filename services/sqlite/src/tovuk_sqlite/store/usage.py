@@ -16,16 +16,11 @@ from tovuk_kit.sqlite_library import Connection
 from tovuk_kit.usage import Fenced as StoreFenced
 from tovuk_kit.usage import Level, UsageRow
 from tovuk_sqlite.store.base import Charge, Database, Fenced, Writer
-from tovuk_sqlite.store.catalog import SqliteCatalog
+from tovuk_sqlite.store.catalog import ADD_USED, SqliteCatalog
 
 METER: Final = "sqlite_storage_bytes"
 #: A level's sequence rises across restarts: its upper part is the epoch.
 _SEQ_EPOCH_SHIFT: Final = 32
-
-_ADD: Final = (
-    "INSERT INTO used VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (epoch, lease, service_id, resource_id) DO UPDATE SET units = units + excluded.units"
-)
 
 #: Runs a job with a database's writer, exclusively.
 Writing = Callable[[Database, Callable[[Writer], Any]], Awaitable[Any]]
@@ -211,7 +206,7 @@ class FolderUsage:
             if connection.execute("SELECT live FROM epoch WHERE number = ?", (epoch,)).get != 1:
                 raise StoreFenced
             connection.executemany(
-                _ADD, [(epoch, row.lease_id, row.service_id, row.resource_id, row.units) for row in rows]
+                ADD_USED, [(epoch, row.lease_id, row.service_id, row.resource_id, row.units) for row in rows]
             )
 
         await self._file.write(work, essential=True)
