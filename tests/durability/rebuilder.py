@@ -28,7 +28,7 @@ async def rebuild(folder: Path, archive: Path, step: int, engine_name: str, data
     assert catalog.unfinished and catalog.store_id == LOST_STORE
     if step:
         kill_at(step)
-    await recover(catalog, engine, DirectoryArchive(archive), folder, placed, SystemClock())
+    await recover(catalog, engine, DirectoryArchive(archive, LOST_STORE), folder, placed, SystemClock())
     await catalog.finish()
     await catalog.close()
 

@@ -196,7 +196,7 @@ async def sqlite_node(
 ) -> AsyncIterator[Node]:
     """A process over a data folder; its end is an orderly one."""
     clock = clock or SystemClock()
-    archive = archive or DirectoryArchive(data_dir / "archive")
+    archive = archive or DirectoryArchive(data_dir / "archive", "store")
     catalog = await SqliteCatalog.open(data_dir, engine.library)
     crew = Crew(8)
     history = History(engine, archive, data_dir, clock, lambda: 1)

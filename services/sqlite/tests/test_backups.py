@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,11 +9,14 @@ import apsw
 import pytest
 from sqlite_node import Node, sqlite_node, until
 
-from tovuk_kit.clock import FakeClock
+from tovuk_kit.clock import FakeClock, SystemClock
 from tovuk_kit.errors import StoreUnavailable, TovukError
+from tovuk_sqlite.clients.control import Placed
 from tovuk_sqlite.directory import Target
+from tovuk_sqlite.recovery import recover
 from tovuk_sqlite.store.backups import Backup, Kind, Restore, Status, object_name, objects
 from tovuk_sqlite.store.base import Engine
+from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
 
 DAY_MS = 86_400_000
@@ -27,8 +31,8 @@ async def node(tmp_path: Path, engine: Engine) -> AsyncIterator[Node]:
 class HangingArchive(DirectoryArchive):
     """An archive that does not answer until the process is gone."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, store_id: str) -> None:
+        super().__init__(root, store_id)
         self.asked = threading.Event()
         self.gone = threading.Event()
 
@@ -170,7 +174,7 @@ async def test_a_reader_of_the_old_generation_is_not_disturbed(node: Node, db: T
 async def test_a_manual_backup_that_was_interrupted_fails_unless_its_copy_was_whole(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
-    archive = HangingArchive(tmp_path / "archive")
+    archive = HangingArchive(tmp_path / "archive", "store")
     async with sqlite_node(tmp_path, engine, archive=archive) as node:
         db = await node.create()
         await node.run(db, "create table t(v)", "insert into t values ('before')")
@@ -304,11 +308,103 @@ class AwayArchive(DirectoryArchive):
         super().put_file(name, path)
 
 
+class RememberingArchive(DirectoryArchive):
+    """An archive that remembers, once it is told to, what it was after each of its changes."""
+
+    remembers = False
+
+    def __init__(self, root: Path, store_id: str) -> None:
+        super().__init__(root, store_id)
+        self._place = root
+        self._changing = threading.RLock()
+        self.states: list[Path] = []
+
+    def put(self, name: str, content: bytes) -> None:
+        with self._changing:
+            super().put(name, content)
+            self.remember()
+
+    def put_file(self, name: str, path: Path) -> None:
+        with self._changing:
+            super().put_file(name, path)
+            self.remember()
+
+    def remove(self, name: str) -> None:
+        with self._changing:
+            super().remove(name)
+            self.remember()
+
+    def remember(self) -> None:
+        if self.remembers:
+            copy = self._place.with_name(f"archive-{len(self.states)}")
+            shutil.copytree(self._place, copy)
+            self.states.append(copy)
+
+
+async def test_a_shard_that_is_lost_at_any_step_of_a_restore_comes_back_as_it_was_before_or_after_it(
+    tmp_path: Path, engine: Engine
+) -> None:
+    archive = RememberingArchive(tmp_path / "archive", "store")
+    async with sqlite_node(tmp_path / "data", engine, archive=archive) as node:
+        db = await node.create()
+        await node.run(db, "create table t(v)", "insert into t values ('before')")
+        backup = await node.backed_up(db)
+        await node.run(db, "update t set v = 'after'")
+        database = await node.databases.directory.resolve(db)
+        node.history.ship(node.history.chain(database.id, 1))
+        await node.shipping.close()
+        archive.remembers = True
+        restore = await restored(node, db, backup)
+        await node.until_made(db, restore.safety_id)
+        await node.run(db, "insert into t values ('later')")
+        node.history.ship(node.history.chain(database.id, 2))
+    placed = [Placed(database.id, database.name, database.service_id, database.account_id, database.created_at_ms)]
+    found = []
+    for copy in archive.states:
+        folder = copy.with_name(f"rebuilt-from-{copy.name}")
+        catalog = await SqliteCatalog.open(folder, engine.library, lost_store_id="store")
+        await recover(catalog, engine, DirectoryArchive(copy, "store"), folder, placed, SystemClock())
+        await catalog.finish()
+        await catalog.close()
+        async with sqlite_node(folder, engine, archive=DirectoryArchive(copy, "store")) as node:
+            found.append([value for (value,) in await node.run(db, "select v from t")])
+    begun = [any(copy.glob(f"{database.id}/history/000002/*/0*")) for copy in archive.states]
+    assert any(copy.glob(f"{database.id}/history/000002/*/base-*") for copy in archive.states[: begun.index(True)])
+    assert found[:-1] == [["before"] if one else ["after"] for one in begun[:-1]]
+    assert found[-1] == ["before", "later"]
+
+
+async def test_a_base_that_a_failed_restore_left_is_never_another_generations(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sqlite_node(tmp_path, engine) as node:
+        db = await node.create()
+        await node.run(db, "create table t(v)", "insert into t values ('before')")
+        backup = await node.backed_up(db)
+        await node.run(db, "update t set v = 'after'")
+        database = await node.databases.directory.resolve(db)
+        prepare = node.history.prepare
+
+        def and_fail(database_id: str, number: int, path: Path) -> None:
+            prepare(database_id, number, path)
+            raise StoreUnavailable(retry_after_ms=1_000)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(node.history, "prepare", and_fail)
+            patched.setattr(node.history, "unprepare", lambda *_: None)
+            assert (await restored(node, db, backup)).reason == "store_unavailable"
+        left = next((tmp_path / "archive" / database.id / "history" / "000002").glob("*/base-*"))
+        chain = node.history.chain(database.id, 2)
+        node.files.engine.create(chain.path)
+        await until(lambda: chain.position is not None and not chain.base_wanted)
+        assert not left.exists()
+
+
 async def test_what_a_restore_replaced_is_kept_until_the_archive_is_back(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tovuk_sqlite.backups.RETRY_S", 0.02)
-    archive = AwayArchive(tmp_path / "archive")
+    archive = AwayArchive(tmp_path / "archive", "store")
     async with sqlite_node(tmp_path, engine, archive=archive) as node:
         db = await node.create()
         await node.run(db, "create table t(v)", "insert into t values ('before')")

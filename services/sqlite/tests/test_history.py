@@ -273,7 +273,7 @@ async def test_a_moment_before_a_large_transaction_that_was_shipped_with_it_has_
 async def test_what_was_put_without_an_answer_and_put_again_with_more_is_there_once(
     tmp_path: Path, engine: Engine
 ) -> None:
-    archive = UnansweringArchive(tmp_path / "archive")
+    archive = UnansweringArchive(tmp_path / "archive", "store")
     async with told(tmp_path, engine, StoryClock(), archive) as story:
         await story.node.shipping.close()
         chain = await story.chain()
@@ -317,7 +317,7 @@ async def test_the_next_generation_begins_after_the_one_before_has_ended_whateve
 
 
 async def test_the_wal_is_copied_back_only_when_all_of_it_is_shipped(tmp_path: Path, engine: Engine) -> None:
-    archive = AwayArchive(tmp_path / "archive")
+    archive = AwayArchive(tmp_path / "archive", "store")
     async with told(tmp_path, engine, StoryClock(), archive) as story:
         chain = await story.chain()
         archive.away = True
@@ -337,7 +337,7 @@ async def test_the_wal_is_copied_back_only_when_all_of_it_is_shipped(tmp_path: P
 
 
 async def test_a_checkpoint_ships_what_nobody_shipped_before(tmp_path: Path, engine: Engine) -> None:
-    archive = AwayArchive(tmp_path / "archive")
+    archive = AwayArchive(tmp_path / "archive", "store")
     async with told(tmp_path, engine, StoryClock(), archive) as story:
         await story.node.shipping.close()
         archive.away = True
@@ -359,7 +359,7 @@ async def test_an_archive_that_is_away_for_long_costs_history_and_no_write(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tovuk_sqlite.history.HISTORY_WAL_BYTES_MAX", 500_000)
-    archive = AwayArchive(tmp_path / "archive")
+    archive = AwayArchive(tmp_path / "archive", "store")
     async with told(tmp_path, engine, StoryClock(), archive) as story:
         before = await story.tick()
         story.clock.advance(1_000)
@@ -399,7 +399,7 @@ async def test_a_process_goes_on_with_the_history_of_the_one_before(tmp_path: Pa
 
 
 async def test_commits_of_a_process_that_died_are_shipped_by_the_next(tmp_path: Path, engine: Engine) -> None:
-    archive = AwayArchive(tmp_path / "archive")
+    archive = AwayArchive(tmp_path / "archive", "store")
     left = tmp_path / "left"
     async with told(tmp_path / "dies", engine, StoryClock(), archive) as story:
         await story.tick()
@@ -463,7 +463,7 @@ async def test_a_long_history_gets_new_bases_and_old_ones_expire(
 async def long_story(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Story]:
     """Several groups of segments, all but the last of them complete, and nothing that ships on its own."""
     monkeypatch.setattr("tovuk_sqlite.history.SEGMENTS_ENTRIES_MAX", 5)
-    async with told(tmp_path, engine, StoryClock(), DyingArchive(tmp_path / "archive")) as story:
+    async with told(tmp_path, engine, StoryClock(), DyingArchive(tmp_path / "archive", "store")) as story:
         for _ in range(14):
             await story.tick("insert into filler values (randomblob(5000))")
             story.clock.advance(100)
@@ -484,7 +484,7 @@ async def test_segments_of_complete_groups_are_compacted_and_every_moment_stays(
     groups = {path.parent for path in before}
     assert len(groups) >= 3
     database_id = (await story.chain()).database_id
-    story.node.history.compact(database_id)
+    story.node.history.compact(database_id, 1)
     after = _segments(tmp_path)
     last = max(groups)
     assert sorted(path for path in after if path.parent == last) == sorted(
@@ -493,7 +493,7 @@ async def test_segments_of_complete_groups_are_compacted_and_every_moment_stays(
     assert len([path for path in after if path.parent != last]) == len(groups) - 1
     for now, answered in story.told:
         assert await asyncio.to_thread(story.at, answered, tmp_path / "then") == now
-    story.node.history.compact(database_id)
+    story.node.history.compact(database_id, 1)
     assert _segments(tmp_path) == after
 
 
@@ -505,7 +505,7 @@ async def test_a_process_that_dies_at_any_step_of_a_compaction_loses_no_moment(
     database_id, deaths = (await story.chain()).database_id, 0
     for archive.changes_left in range(100):
         try:
-            story.node.history.compact(database_id)
+            story.node.history.compact(database_id, 1)
         except KeyboardInterrupt:
             deaths += 1
         else:
@@ -525,7 +525,7 @@ async def test_a_moment_can_be_rebuilt_while_its_segments_are_compacted(
     get_file = archive.get_file
 
     def compacted_first(name: str, path: Path) -> None:
-        story.node.history.compact(database_id)
+        story.node.history.compact(database_id, 1)
         get_file(name, path)
 
     monkeypatch.setattr(archive, "get_file", compacted_first)
@@ -537,7 +537,7 @@ async def test_damaged_segments_are_not_compacted(long_story: Story, tmp_path: P
     story, before = long_story, _segments(tmp_path)
     damaged = sorted(before)[1]
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    story.node.history.compact((await story.chain()).database_id)
+    story.node.history.compact((await story.chain()).database_id, 1)
     assert {path for path in before if path.parent == damaged.parent} <= set(_segments(tmp_path))
 
 

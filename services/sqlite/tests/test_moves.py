@@ -64,8 +64,8 @@ async def moves(node: Node) -> AsyncIterator[Moves]:
 class SlowArchive(DirectoryArchive):
     """An archive that takes its time."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, store_id: str) -> None:
+        super().__init__(root, store_id)
         self.asked, self.go_on = threading.Event(), threading.Event()
 
     def put_file(self, name: str, path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_nothing_is_taken_of_an_attempt_that_is_void(node: Node, moves: Mo
 async def test_what_is_removed_is_removed_after_what_a_caller_that_left_had_sent(
     tmp_path: Path, engine: Engine
 ) -> None:
-    archive = SlowArchive(tmp_path / "archive")
+    archive = SlowArchive(tmp_path / "archive", "store")
     async with sqlite_node(tmp_path, engine, archive=archive) as node, moves_of(node) as moves:
         await moves.begin(_COMING, "first", "probe/1")
         sending = asyncio.create_task(_put(moves, "first", "backups/a"))

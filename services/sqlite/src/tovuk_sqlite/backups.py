@@ -8,7 +8,7 @@ that was ever answered, becomes the safety backup. The catalog says what is unde
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -268,7 +268,8 @@ class Backups:
                 if generation.numbered(self._data_dir, database_id, number).exists():
                     self._history.chain(database_id, number)
         for database in self._catalog.in_state(State.LIVE):
-            self._history.chain(database.id, database.generation)
+            made = [one.generation for one in self._rows.restores(database.id) if one.status is Status.READY]
+            self._history.chain(database.id, database.generation, prepared=database.generation in made)
         for restore in restores:
             self._start(restore.database_id, self._restore(restore))
         pending = {restore.safety_id for restore in restores}
@@ -297,7 +298,7 @@ class Backups:
             self._tended = database.id
             try:
                 await asyncio.to_thread(self._history.expire, database.id, self._rows.ends(database.id), until_ms)
-                await asyncio.to_thread(self._history.compact, database.id)
+                await asyncio.to_thread(self._history.compact, database.id, database.generation)
             finally:
                 self._tended = ""
             await self._rows.forget_ends(database.id, until_ms)
@@ -380,8 +381,7 @@ class Backups:
         except TovukError as error:
             _log.warning("restore %s of %s: %s", restore.id, restore.database_id, error, exc_info=error.__cause__)
             await self._rows.set_restore_failed(restore, error.code, self._clock.wall_ms())
-            file = generation.numbered(self._data_dir, restore.database_id, restore.generation)
-            await asyncio.to_thread(generation.remove_file, file)
+            await asyncio.to_thread(self._undo, restore)
             return
         safety = self._rows.backup(restore.safety_id)
         if safety is not None:
@@ -400,7 +400,7 @@ class Backups:
                     raise DatabaseNotFound from None
                 self._directory.forget(database)
                 self._usage.resize(database, size)
-                self._history.chain(database.id, restore.generation)
+                self._history.chain(database.id, restore.generation, prepared=True)
         finally:
             room.end()
         self._meters.level_changed(STORE, database.account_id, STORAGE)
@@ -475,7 +475,10 @@ class Backups:
             return whole.size_bytes, whole.sha256
 
     def _prepare(self, restore: Restore) -> int:
-        """Make the new generation's file; its bytes. Raises BackupDamaged, HistoryDamaged, MomentUnavailable."""
+        """Make the new generation's file, and bring it into the archive as that one's base; its bytes.
+
+        Raises BackupDamaged, HistoryDamaged, MomentUnavailable, StoreUnavailable, StorageFull.
+        """
         file = generation.numbered(self._data_dir, restore.database_id, restore.generation)
         with copies.faults():
             part = generation.part(file)
@@ -486,7 +489,14 @@ class Backups:
             copies.check(self._files.engine, part)
             size = part.stat().st_size
             generation.finish(file)
+        self._history.prepare(restore.database_id, restore.generation, file)
         return size
+
+    def _undo(self, restore: Restore) -> None:
+        """Remove what a restore has made that failed."""
+        generation.remove_file(generation.numbered(self._data_dir, restore.database_id, restore.generation))
+        with suppress(TovukError):
+            self._history.unprepare(restore.database_id, restore.generation)
 
     def _fetch(self, backup_id: str, part: Path) -> None:
         backup = self._rows.backup(backup_id)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tovuk_kit.clock import Clock
-from tovuk_kit.errors import StoreUnavailable, TovukError
+from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.files import sync_folder
 from tovuk_sqlite.limits import (
     COMPACT_AFTER_MS,
@@ -67,10 +67,12 @@ class _Position:
 class Chain:
     """The history of one generation of one database, as it goes on."""
 
-    def __init__(self, database_id: str, number: int, path: Path) -> None:
+    def __init__(self, database_id: str, number: int, path: Path, *, prepared: bool) -> None:
         self.database_id = database_id
         self.generation = number
         self.path = path
+        #: What base the archive had of it before anything was written is its own.
+        self.prepared = prepared
         #: Held by whoever reads the WAL to ship it, or makes a checkpoint.
         self.lock = threading.Lock()
         #: Held by whoever takes a base: there is one file to copy into.
@@ -122,13 +124,16 @@ class History:
 
     # What the writers do.
 
-    def chain(self, database_id: str, number: int) -> Chain:
-        """The history of a generation. A new one has to be shipped once to find out where it stands."""
+    def chain(self, database_id: str, number: int, *, prepared: bool = False) -> Chain:
+        """The history of a generation; `prepared` counts when it is asked for first.
+
+        A new one has to be shipped once to find out where it stands.
+        """
         with self._chains_lock:
             chain = self._chains.get((database_id, number))
             if chain is None:
                 path = generation.numbered(self._data_dir, database_id, number)
-                chain = self._chains[database_id, number] = Chain(database_id, number, path)
+                chain = self._chains[database_id, number] = Chain(database_id, number, path, prepared=prepared)
                 self._due.add(chain)
             return chain
 
@@ -186,6 +191,27 @@ class History:
         except BaseException:
             self._due.add(chain)
             raise
+
+    def prepare(self, database_id: str, number: int, path: Path) -> None:
+        """Put the base of a generation that is about to take another's place into the archive, if that takes it.
+
+        The generation counts as begun with its first segment, which is put when it has taken that place. Raises
+        StoreUnavailable, ShardNotOwned.
+        """
+        self.unprepare(database_id, number)
+        try:
+            base = BaseName(self._clock.wall_ms(), path.stat().st_size, copies.sha256(path))
+            with _faults():
+                self._archive.put_file(f"{segments.folder(database_id, number, 0)}/{segments.base_name(base)}", path)
+        except (StoreUnavailable, StorageFull):
+            # Nobody should have to wait for room in the archive to be put back.
+            _log.exception("the base of generation %d of %s follows", number, database_id)
+
+    def unprepare(self, database_id: str, number: int) -> None:
+        """Remove the base of a generation that has not begun. Raises StoreUnavailable, ShardNotOwned."""
+        self._fencing()
+        for base in self._prepared(database_id, number):
+            self._archive.remove(f"{segments.folder(database_id, number, 0)}/{segments.base_name(base)}")
 
     def finish(self, chain: Chain, ended_ms: int) -> int:
         """Ship the rest of a generation that was replaced, or is about to be, and mark when; not before its commits.
@@ -249,15 +275,17 @@ class History:
                 if group.number < kept:
                     self._archive.remove_folder(segments.folder(database_id, number, group.number))
 
-    def compact(self, database_id: str) -> None:
-        """Put the segments together that nobody ships after any more: thousands of objects become a few."""
+    def compact(self, database_id: str, current: int) -> None:
+        """Put the segments together that nobody ships after any more: thousands of objects become a few.
+
+        `current` is the generation that goes on.
+        """
         until_ms = self._clock.wall_ms() - COMPACT_AFTER_MS
-        names = self._archive.names(segments.folder(database_id))
-        for name in names:
+        for number in map(int, self._archive.names(segments.folder(database_id))):
             try:
                 with _faults():
                     compaction.compact(
-                        self._archive, (database_id, int(name)), until_ms, self._fencing, ended=name != names[-1]
+                        self._archive, (database_id, number), until_ms, self._fencing, ended=number < current
                     )
             except segments.Damaged:
                 _log.exception("the history of %s is damaged", database_id)
@@ -451,12 +479,20 @@ class History:
     def _resume(self, chain: Chain, fd: int | None, header: wal.Header | None) -> None:
         """Find out where the process before ended, and whether the WAL goes on from there."""
         last = self._last_segment(chain)
-        if last is None:
-            if not chain.seq:
-                chain.floor_ms = self._ended_ms(chain)
-            self._begin(chain, chain.seq and chain.seq + 1, fd, header)
+        if last is not None:
+            position = _Position(last.salts, last.frames, last.checksum)
+        elif chain.seq:
+            self._begin(chain, chain.seq + 1, fd, header)
             return
-        position = _Position(last.salts, last.frames, last.checksum)
+        else:
+            chain.floor_ms = self._ended_ms(chain)
+            if not chain.prepared or not self._prepared(chain.database_id, chain.generation):
+                # A restore that failed may have left one.
+                self.unprepare(chain.database_id, chain.generation)
+                self._begin(chain, 0, fd, header)
+                return
+            position = _Position(_NO_SALTS, 0, (0, 0))
+            self._begin_group(chain, position)
         if chain.gap.exists() or not _continues(fd, header, position):
             self._begin(chain, chain.seq + 1, fd, header)
             return
@@ -490,6 +526,9 @@ class History:
             except segments.Damaged:
                 _log.error("the last segment of the history of %s is damaged", chain.database_id)
         return None
+
+    def _prepared(self, database_id: str, number: int) -> tuple[BaseName, ...]:
+        return segments.group(0, self._archive.names(segments.folder(database_id, number, 0))).bases
 
     def _ended_ms(self, chain: Chain) -> int:
         """When the generation before ended: by another machine's clock, maybe, which is behind no more than ours."""

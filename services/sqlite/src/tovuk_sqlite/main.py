@@ -61,13 +61,13 @@ def _engine(settings: Settings) -> Engine:
     return StockEngine()
 
 
-def _archive(settings: Settings) -> Archive:
+def _archive(settings: Settings, store_id: str) -> Archive:
     url = settings.archive_url or f"file://{settings.data_dir.absolute() / 'archive'}"
     if url.startswith("s3"):
         from tovuk_sqlite.store.s3_archive import S3Archive
 
         return S3Archive.at(url)
-    return DirectoryArchive(Path(unquote(urlsplit(url).path)))
+    return DirectoryArchive(Path(unquote(urlsplit(url).path)), store_id)
 
 
 def _ownership(settings: Settings, catalog: SqliteCatalog, control: Channel) -> Ownership:
@@ -105,7 +105,7 @@ async def _rebuild(settings: Settings) -> None:
     ownership = _ownership(settings, catalog, control)
     await ownership.acquire()
     _, placed = await moves.databases()
-    await recover(catalog, engine, _archive(settings), settings.data_dir, placed, SystemClock())
+    await recover(catalog, engine, _archive(settings, catalog.store_id), settings.data_dir, placed, SystemClock())
     await catalog.finish()
     await catalog.close()
     await ownership.close()
@@ -122,7 +122,7 @@ async def _serve(settings: Settings) -> None:
     ownership = _ownership(settings, catalog, control)
     await ownership.acquire()
     crew = Crew(settings.threads)
-    archive = _archive(settings)
+    archive = _archive(settings, catalog.store_id)
     history = History(engine, archive, settings.data_dir, SystemClock(), ownership.number)
     files = Files(engine, crew, history, settings.data_dir)
     usage = FolderUsage(catalog, files.writing, ownership.check)

@@ -32,13 +32,22 @@ async def recover(
         if catalog.get(told.id) is not None:
             continue
         now_ms = clock.wall_ms()
-        numbers = sorted(map(int, await asyncio.to_thread(archive.names, segments.folder(told.id))), reverse=True)
-        number = numbers[0] + 1 if numbers else 1
+        numbers = await asyncio.to_thread(_begun, archive, told.id)
+        # Of the next one the lost process may have made a base, or be about to, if it is not as lost as it looks.
+        number = numbers[0] + 2 if numbers else 1
         database = Database(told.id, told.name, told.service_id, told.account_id, told.created_at_ms, number)
         size = await asyncio.to_thread(_rebuild, engine, archive, data_dir, database, numbers, now_ms)
         await rows.put(database.id, await asyncio.to_thread(_kept, archive, database, numbers, now_ms))
         await catalog.create(database, size)
         _log.info("database %s is rebuilt", told.id)
+
+
+def _begun(archive: Archive, database_id: str) -> list[int]:
+    """The database's generations, the newest first; what a restore has left of one that had not begun is removed."""
+    numbers = sorted(map(int, archive.names(segments.folder(database_id))), reverse=True)
+    if numbers and not any(group.segments for group in rebuild.groups(archive, database_id, numbers[0])):
+        archive.remove_folder(segments.folder(database_id, numbers.pop(0)))
+    return numbers
 
 
 def _rebuild(

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tovuk_sqlite.store.s3_archive import S3Archive
 @pytest.fixture(params=["directory", "s3"])
 def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
     if request.param == "directory":
-        return DirectoryArchive(tmp_path / "archive")
+        return DirectoryArchive(tmp_path / "archive", "store")
     return S3Archive.at(request.getfixturevalue("s3").url)
 
 
@@ -103,6 +105,35 @@ def test_a_broken_archive_is_told_as_such_by_every_verb(
     ):
         with pytest.raises(StoreUnavailable):
             verb()
+
+
+_PUTS = """
+import sys
+from pathlib import Path
+from tovuk_sqlite.store.directory_archive import DirectoryArchive
+DirectoryArchive(Path(sys.argv[1]), "store").put_file("a/b", Path(sys.argv[2]))
+"""
+
+
+def test_what_a_killed_process_did_not_finish_is_nowhere_once_the_next_begins(tmp_path: Path) -> None:
+    root, endless = tmp_path / "archive", tmp_path / "endless"
+    os.mkfifo(endless)
+    process = subprocess.Popen([sys.executable, "-c", _PUTS, str(root), str(endless)])
+    with endless.open("wb") as file:
+        file.write(bytes(1_000_000))
+        while not _files(root):
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+    left = _files(root)
+    archive = DirectoryArchive(root, "another")
+    assert _files(root) == left != []
+    archive = DirectoryArchive(root, "store")
+    assert _files(root) == archive.names("a") == []
+
+
+def _files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
 
 
 def test_an_s3_server_that_comes_back_is_used_again(s3: S3Server) -> None:

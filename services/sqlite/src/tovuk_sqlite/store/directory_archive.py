@@ -10,17 +10,21 @@ from typing import BinaryIO
 
 from tovuk_kit.files import make_folder, sync_folder
 from tovuk_kit.sqlite_errors import translated
+from tovuk_sqlite.store import copies
 from tovuk_sqlite.store.archive import ObjectMissing
 
-#: Ends the name of a file that is being written; no object's name ends so.
-_PART = ".part"
+#: The folder of files that are being written; no object's name begins so.
+_UNFINISHED = ".unfinished"
 
 
 class DirectoryArchive:
-    """The Archive below one directory."""
+    """The Archive below one directory, which several shards may share."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store_id: str) -> None:
+        """What a killed process of this store left unfinished is removed; the store has no other process."""
         self._root = root
+        self._unfinished = root / _UNFINISHED / store_id
+        shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def put(self, name: str, content: bytes) -> None:
         self._put(name, lambda file: file.write(content))
@@ -45,10 +49,9 @@ class DirectoryArchive:
     def names(self, folder: str) -> list[str]:
         with _faults():
             try:
-                found = [path.name for path in (self._root / folder).iterdir()]
+                return sorted(path.name for path in (self._root / folder).iterdir())
             except FileNotFoundError:
                 return []
-            return sorted(name for name in found if not name.endswith(_PART))
 
     def remove(self, name: str) -> None:
         with _faults():
@@ -60,8 +63,9 @@ class DirectoryArchive:
 
     def _put(self, name: str, write: Callable[[BinaryIO], object]) -> None:
         path = self._root / name
-        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART}")
-        with _faults():
+        unfinished = self._unfinished / secrets.token_hex(8)
+        with copies.faults():
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
             make_folder(path.parent)
             try:
                 with unfinished.open("xb") as file:
