@@ -242,6 +242,22 @@ async def test_a_base_is_for_moments_after_every_write_that_had_begun_with_it(st
     assert not chain.base_wanted
 
 
+async def test_a_base_is_in_the_archive_after_every_commit_that_it_may_hold(tmp_path: Path, engine: Engine) -> None:
+    archive = AwayArchive(tmp_path / "archive", "store")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        await story.node.shipping.close()
+        chain, before = await story.chain(), set(history_of(story.node))
+        archive.away = True
+        await story.tick()
+        chain.base_wanted = True
+        with pytest.raises(StoreUnavailable):
+            await asyncio.to_thread(story.node.history.take_base, chain)
+        assert set(history_of(story.node)) == before
+        archive.away = False
+        await asyncio.to_thread(story.node.history.take_base, chain)
+        assert not chain.commits and not chain.base_wanted
+
+
 async def test_a_moment_that_is_just_over_is_there_at_once(story: Story, tmp_path: Path) -> None:
     for _ in range(5):
         now = await story.tick()
@@ -436,6 +452,27 @@ async def test_what_is_lost_or_changed_is_found(story: Story, tmp_path: Path) ->
             await asyncio.to_thread(story.at, at_ms, tmp_path / "then")
         path.write_bytes(content)
     assert await asyncio.to_thread(story.at, at_ms, tmp_path / "then") == story.told[-1][0]
+
+
+async def test_a_commit_that_is_missing_between_parts_of_transactions_is_found(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await story.tick()
+    await story.shipped()
+    await story.node.shipping.close()
+    before = set(history_of(story.node))
+    monkeypatch.setattr("tovuk_sqlite.history.SEGMENT_ENTRIES_MAX", 10)
+    story.clock.advance(1_000)
+    await story.tick("insert into filler values (randomblob(60000))")
+    story.node.history.ship(await story.chain())
+    end = sorted(set(history_of(story.node)) - before)[-1]
+    at_ms = story.clock.wall_ms()
+    story.clock.advance(1_000)
+    await story.tick()
+    story.node.history.ship(await story.chain())
+    end.unlink()
+    with pytest.raises(Damaged):
+        await asyncio.to_thread(story.at, at_ms, tmp_path / "then")
 
 
 async def test_a_long_history_gets_new_bases_and_old_ones_expire(

@@ -461,7 +461,10 @@ class History:
             generation.remove_file(part)
             self._engine.copy(chain.path, part)
             self._wait_for_job(chain)
-            # Every commit the copy may hold was noted before.
+            with chain.lock:
+                # Every commit the copy may hold was noted before. They are in the archive before the copy is: where
+                # this process is lost then, segments that end within the copy would be put on it.
+                self._ship(chain)
             latest_ms = max([chain.floor_ms, *(commit.at_ms for commit in list(chain.commits))])
             name = BaseName(max(self._clock.wall_ms(), latest_ms), part.stat().st_size, copies.sha256(part))
             place = segments.folder(chain.database_id, chain.generation, group)

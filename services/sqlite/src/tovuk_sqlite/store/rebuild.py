@@ -82,8 +82,9 @@ def _needed(kept: Sequence[Group], begun: int, at_ms: int, last_seq: int) -> lis
     last = max((at for at, (_, name) in enumerate(every) if 0 < name.first_ms <= at_ms), default=0)
     if not every or every[-1][1].last_seq < last_seq:
         raise Damaged(f"segment {last_seq} is missing")
-    # A later commit in it, or the one after it, shows that no other came between.
-    shown = last + 1 if every[last][1].last_ms > at_ms else last + 2
+    # A later commit in it, or in one after it, shows that no other came between.
+    later = (at for at, (_, name) in enumerate(every[last + 1 :], last + 2) if name.first_ms)
+    shown = last + 1 if every[last][1].last_ms > at_ms else next(later, len(every))
     seq = begun
     for _, name in every[:shown]:
         if name.seq != seq:
