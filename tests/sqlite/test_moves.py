@@ -59,10 +59,11 @@ async def test_a_database_moves_to_and_fro_under_load_and_no_request_fails(
     database_id, ended = _id(tenant), asyncio.Event()
     load, writers = Load(tenant.url, tenant.token, rng), RowWriters([database], rng, rows_max=60)
     traffic = asyncio.create_task(load.run(writers, connections=16, enough=ended.is_set))
-    here = operator.shard_of(database_id)
+    here, counted = operator.shard_of(database_id), []
     for _ in range(_MOVES):
         here = next(shard for shard in composition.shards if shard != here)
         await operator.moved(database_id, here)
+        counted.append(await asyncio.to_thread(_count_at_a_moment, database))
         await asyncio.sleep(rng.random() / 2)
     ended.set()
     await traffic
@@ -73,6 +74,21 @@ async def test_a_database_moves_to_and_fro_under_load_and_no_request_fails(
     assert _id(tenant) == database_id
     tenant.wait_until_metered("sqlite_rows_written", stored.total())
     assert tenant.in_breakdown("sqlite_rows_written") == stored.total()
+    # Between a move and the first base at the new shard, a moment is rebuilt from the end of the generation before.
+    assert any(composition.folder(here).glob(f"archive/{database_id}/history/*/*/base-*-0-"))
+    for least, at_ms, most in counted:
+        database.put_back(timestamp=at_ms)
+        assert database.rows("PRAGMA integrity_check") == [["ok"]]
+        assert least <= database.rows("SELECT count(*) FROM t")[0][0] <= most
+
+
+def _count_at_a_moment(database: TenantDatabase) -> tuple[int, int, int]:
+    """A moment, and how many rows there were at least and at most."""
+    (least,) = database.rows("SELECT count(*) FROM t")[0]
+    time.sleep(_MOMENT_S)
+    at_ms = int(time.time() * 1_000)
+    (most,) = database.rows("SELECT count(*) FROM t")[0]
+    return least, at_ms, most
 
 
 async def test_backups_and_history_move_with_their_database(
@@ -82,24 +98,20 @@ async def test_backups_and_history_move_with_their_database(
     here = operator.shard_of(database_id)
     there = next(shard for shard in composition.shards if shard != here)
 
-    def write(name: str, generation: int) -> None:
-        # From a generation's first base on, its moments can be put back.
-        base, deadline = f"archive/{database_id}/history/{generation:06}/*/base-*", time.monotonic() + _MOVED_WITHIN_S
-        while not any(composition.folder(here).glob(base)):
-            assert time.monotonic() < deadline, "no base"
-            time.sleep(_POLL_S)
+    def write(name: str) -> None:
         database.query("INSERT INTO t (name, row) VALUES (?, 1)", [name])
         time.sleep(_MOMENT_S)
         moments[name] = int(time.time() * 1000)
         time.sleep(_MOMENT_S)
 
-    write("backed up", 1)
+    _until_based(composition.folder(here), database_id)
+    write("backed up")
     backup = database.backed_up()
-    write("replaced", 1)
+    write("replaced")
     restore = database.put_back(backupId=backup["id"])
-    write("before", 2)
+    write("before")
     await operator.moved(database_id, there)
-    database.query("INSERT INTO t (name, row) VALUES ('after', 1)")
+    write("after")
     listed = database.listed()
     assert {one["id"]: one["status"] for one in listed["backups"]} == dict.fromkeys(
         (backup["id"], restore["safetyBackupId"]), "ready"
@@ -107,7 +119,12 @@ async def test_backups_and_history_move_with_their_database(
     assert [one["id"] for one in listed["restores"]] == [restore["id"]]
     # Each shard has an archive of its own, in its folder.
     _until_gone(composition.folder(here), database_id)
-    names = {"backed up": ["backed up"], "replaced": ["backed up", "replaced"], "before": ["backed up", "before"]}
+    names = {
+        "backed up": ["backed up"],
+        "replaced": ["backed up", "replaced"],
+        "before": ["backed up", "before"],
+        "after": ["backed up", "before", "after"],
+    }
     database.put_back(backupId=restore["safetyBackupId"])
     assert _names(database) == names["replaced"]
     for name, at_ms in moments.items():
@@ -121,6 +138,14 @@ async def test_backups_and_history_move_with_their_database(
 
 def _names(database: TenantDatabase) -> list[str]:
     return [name for (name,) in database.rows("SELECT name FROM t ORDER BY rowid")]
+
+
+def _until_based(folder: Path, database_id: str) -> None:
+    """Until the moments of a new database can be put back: from its first base on."""
+    deadline = time.monotonic() + _MOVED_WITHIN_S
+    while not any(folder.glob(f"archive/{database_id}/history/000001/*/base-*")):
+        assert time.monotonic() < deadline, "no base"
+        time.sleep(_POLL_S)
 
 
 def _until_gone(folder: Path, database_id: str) -> None:

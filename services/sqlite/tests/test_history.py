@@ -15,8 +15,9 @@ from sqlite_node import Node, sqlite_node, until
 from tovuk_kit.clock import FakeClock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_sqlite.directory import Target
-from tovuk_sqlite.history import Chain
+from tovuk_sqlite.history import Chain, Origin
 from tovuk_sqlite.limits import COMPACT_AFTER_MS
+from tovuk_sqlite.store import copies
 from tovuk_sqlite.store.backups import Status
 from tovuk_sqlite.store.base import Engine, Writer
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
@@ -66,11 +67,11 @@ class Story:
         # Not a job of the writer's own, so that nothing is noted for it.
         await self.node.files.writing(database, lambda writer: self.node.history.checkpoint(chain, writer))
 
-    def at(self, at_ms: int, path: Path) -> int:
-        """What the clock row said at a moment."""
+    def at(self, at_ms: int, path: Path, number: int = 1) -> int:
+        """What the clock row said at a moment of a generation."""
         chain = next(iter(self.node.history._chains.values()))
         path.unlink(missing_ok=True)
-        self.node.history.rebuild(chain.database_id, chain.generation, at_ms, path)
+        self.node.history.rebuild(chain.database_id, number, at_ms, path)
         assert self.node.files.engine.problems(path) == []
         with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as file:
             found: int = file.execute("select ms from clock").get
@@ -330,6 +331,65 @@ async def test_the_next_generation_begins_after_the_one_before_has_ended_whateve
         story.node.files.engine.create(other.path)
         await until(lambda: other.position is not None)
         assert other.floor_ms == ended_ms > clock.wall_ms()
+
+
+async def came(story: Story) -> Chain:
+    """The next generation, with the pages that the first one ended with, as at the shard that a database moves to."""
+    node, chain = story.node, await story.chain()
+    database = await node.databases.directory.resolve(story.target)
+    node.history.finish(chain, story.clock.wall_ms())
+    path = chain.path.with_name("2.sqlite")
+    node.files.engine.copy(chain.path, path)
+    with contextlib.closing(node.files.engine.open_writer(path)) as writer:
+        copies.forget_usage(writer)
+    await node.catalog.file.write(lambda connection: connection.execute("UPDATE database SET generation = 2"))
+    node.databases.directory.forget(database)
+    return node.history.chain(database.id, 2, Origin.MOVE)
+
+
+async def test_a_generation_that_came_from_another_shard_goes_on_from_the_end_of_the_one_before(
+    story: Story, tmp_path: Path
+) -> None:
+    await story.node.shipping.close()
+    for _ in range(3):
+        before = await story.tick("insert into filler values (randomblob(20000))")
+        story.clock.advance(1_000)
+    chain, history = await came(story), story.node.history
+    came_ms = story.clock.wall_ms()
+    for _ in range(3):
+        story.clock.advance(1_000)
+        now = await story.tick("delete from filler where rowid = (select min(rowid) from filler)")
+        assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then", 2) == now
+    assert await asyncio.to_thread(story.at, came_ms, tmp_path / "then", 2) == before
+    assert history.earliest_ms(chain.database_id, 2) <= came_ms
+    first = tmp_path / "archive" / chain.database_id / "history" / "000001"
+    ended = {1: story.clock.wall_ms()}
+    story.clock.advance(1_000)
+    history.expire(chain.database_id, ended, story.clock.wall_ms())
+    assert first.exists()
+    assert chain.base_wanted
+    history.take_base(chain)
+    history.expire(chain.database_id, ended, story.clock.wall_ms())
+    assert not first.exists()
+    assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then", 2) == now
+
+
+async def test_a_generation_that_came_goes_on_by_itself_where_the_one_before_is_not_whole(
+    story: Story, tmp_path: Path
+) -> None:
+    await story.node.shipping.close()
+    chain = await story.chain()
+    for _ in range(3):
+        await story.tick()
+        story.node.history.ship(chain)
+    sorted(path for path in history_of(story.node) if not path.name.startswith("base"))[-2].unlink()
+    chain = await came(story)
+    now = await story.tick()
+    story.node.history.ship(chain)
+    with pytest.raises(NoHistory):
+        await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then", 2)
+    story.node.history.take_base(chain)
+    assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then", 2) == now
 
 
 async def test_the_wal_is_copied_back_only_when_all_of_it_is_shipped(tmp_path: Path, engine: Engine) -> None:

@@ -32,7 +32,7 @@ from tovuk_sqlite.errors import (
 )
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
-from tovuk_sqlite.history import History
+from tovuk_sqlite.history import History, Origin
 from tovuk_sqlite.limits import BACKUP_DAYS, BACKUP_ENTRIES_MAX, BACKUPS_CONCURRENT_ENTRIES_MAX
 from tovuk_sqlite.room import STORAGE, Room
 from tovuk_sqlite.store import copies, generation
@@ -246,9 +246,13 @@ class Backups:
                     await asyncio.to_thread(self._archive.remove, f"{objects(database.id)}/{name}")
         await self._rows.put(database.id, kept)
 
-    def go_on(self, database: Database) -> None:
-        """The database is this shard's: its history goes on here."""
-        self._history.chain(database.id, database.generation)
+    def is_at_end(self, database: Database) -> bool:
+        """Whether the archive still has all of the database since `leave`."""
+        return self._history.is_at_end(self._history.chain(database.id, database.generation))
+
+    def go_on(self, database: Database, *, came: bool) -> None:
+        """The database is this shard's: its history goes on here, where it ended at the other if it came."""
+        self._history.chain(database.id, database.generation, Origin.MOVE if came else Origin.FILE)
 
     async def let_go(self, database: Database, *, with_archive: bool) -> None:
         """The database is another shard's; what this shard's own archive has of it is removed."""
@@ -269,7 +273,8 @@ class Backups:
                     self._history.chain(database_id, number)
         for database in self._catalog.in_state(State.LIVE):
             made = [one.generation for one in self._rows.restores(database.id) if one.status is Status.READY]
-            self._history.chain(database.id, database.generation, prepared=database.generation in made)
+            origin = Origin.RESTORE if database.generation in made else Origin.FILE
+            self._history.chain(database.id, database.generation, origin)
         for restore in restores:
             self._start(restore.database_id, self._restore(restore))
         pending = {restore.safety_id for restore in restores}
@@ -400,7 +405,7 @@ class Backups:
                     raise DatabaseNotFound from None
                 self._directory.forget(database)
                 self._usage.resize(database, size)
-                self._history.chain(database.id, restore.generation, prepared=True)
+                self._history.chain(database.id, restore.generation, Origin.RESTORE)
         finally:
             room.end()
         self._meters.level_changed(STORE, database.account_id, STORAGE)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -64,15 +65,25 @@ class _Position:
     checksum: tuple[int, int]
 
 
+class Origin(StrEnum):
+    """What a generation begins with."""
+
+    #: Whatever its file holds: a copy of it has to be the base.
+    FILE = "file"
+    #: What a restore made, which was put into the archive as its base before, if that took it.
+    RESTORE = "restore"
+    #: The pages that the generation before ended with, at another shard.
+    MOVE = "move"
+
+
 class Chain:
     """The history of one generation of one database, as it goes on."""
 
-    def __init__(self, database_id: str, number: int, path: Path, *, prepared: bool) -> None:
+    def __init__(self, database_id: str, number: int, path: Path, origin: Origin) -> None:
         self.database_id = database_id
         self.generation = number
         self.path = path
-        #: What base the archive had of it before anything was written is its own.
-        self.prepared = prepared
+        self.origin = origin
         #: Held by whoever reads the WAL to ship it, or makes a checkpoint.
         self.lock = threading.Lock()
         #: Held by whoever takes a base: there is one file to copy into.
@@ -82,8 +93,10 @@ class Chain:
         self.latest: Commit | None = None
         #: Jobs of the writer that were begun and ended; they run one at a time.
         self.begun = self.ended = 0
-        #: The time of the last commit that is shipped.
+        #: No commit has an earlier time from now on.
         self.floor_ms = 0
+        #: How far the WAL was shipped when the history was marked as ended.
+        self.end: _Position | None = None
         #: None until the archive was asked where the process before ended.
         self.position: _Position | None = None
         #: The next segment's number, and the group it goes to.
@@ -124,8 +137,8 @@ class History:
 
     # What the writers do.
 
-    def chain(self, database_id: str, number: int, *, prepared: bool = False) -> Chain:
-        """The history of a generation; `prepared` counts when it is asked for first.
+    def chain(self, database_id: str, number: int, origin: Origin = Origin.FILE) -> Chain:
+        """The history of a generation; `origin` counts when it is asked for first.
 
         A new one has to be shipped once to find out where it stands.
         """
@@ -133,7 +146,7 @@ class History:
             chain = self._chains.get((database_id, number))
             if chain is None:
                 path = generation.numbered(self._data_dir, database_id, number)
-                chain = self._chains[database_id, number] = Chain(database_id, number, path, prepared=prepared)
+                chain = self._chains[database_id, number] = Chain(database_id, number, path, origin)
                 self._due.add(chain)
             return chain
 
@@ -223,7 +236,17 @@ class History:
             ended_ms = max(ended_ms, chain.floor_ms)
             if chain.position is not None:
                 self._put(chain, chain.position, 0, (), [], ended_ms=ended_ms)
+                # What comes all the same comes after the end.
+                chain.floor_ms = ended_ms + 1
+            chain.end = chain.position
             return ended_ms
+
+    def is_at_end(self, chain: Chain) -> bool:
+        """Whether nothing was committed since `finish`."""
+        if chain.end is None or chain.begun != chain.ended:
+            return False
+        latest = chain.latest
+        return latest is None or (latest.salts, latest.frames) == (chain.end.salts, chain.end.frames)
 
     def drop(self, database_id: str, number: int | None = None) -> None:
         """A generation, or the database, has no history any more; nothing is shipped once this returns."""
@@ -262,15 +285,17 @@ class History:
 
     def expire(self, database_id: str, ended: dict[int, int], until_ms: int) -> None:
         """Remove what no moment after `until_ms` needs. `ended` says when generations were replaced."""
-        for name in self._archive.names(segments.folder(database_id)):
-            number = int(name)
-            if ended.get(number, until_ms + 1) <= until_ms:
+        #: Of the generation after it.
+        leaned_on = False
+        for number in sorted(map(int, self._archive.names(segments.folder(database_id))), reverse=True):
+            if ended.get(number, until_ms + 1) <= until_ms and not leaned_on:
                 self._archive.remove_folder(segments.folder(database_id, number))
                 continue
             groups = rebuild.groups(self._archive, database_id, number)
             kept = max(
                 (group.number for group in groups for base in group.bases if base.from_ms <= until_ms), default=0
             )
+            leaned_on = not any(base.sha256 for group in groups if group.number <= kept for base in group.bases)
             for group in groups:
                 if group.number < kept:
                     self._archive.remove_folder(segments.folder(database_id, number, group.number))
@@ -489,9 +514,7 @@ class History:
             return
         else:
             chain.floor_ms = self._ended_ms(chain)
-            if not chain.prepared or not self._prepared(chain.database_id, chain.generation):
-                # A restore that failed may have left one.
-                self.unprepare(chain.database_id, chain.generation)
+            if not self._has_base(chain):
                 self._begin(chain, 0, fd, header)
                 return
             position = _Position(_NO_SALTS, 0, (0, 0))
@@ -518,7 +541,7 @@ class History:
                 continue
             chain.group = group.number
             chain.segments = len(group.segments)
-            chain.base_wanted = not group.bases
+            chain.base_wanted = not any(base.sha256 for base in group.bases)
             place = segments.folder(chain.database_id, chain.generation, group.number)
             last = group.segments[-1]
             chain.seq = last.last_seq + 1
@@ -532,6 +555,22 @@ class History:
 
     def _prepared(self, database_id: str, number: int) -> tuple[BaseName, ...]:
         return segments.group(0, self._archive.names(segments.folder(database_id, number, 0))).bases
+
+    def _has_base(self, chain: Chain) -> bool:
+        """Whether a generation that has no segment yet has a base all the same."""
+        found = self._prepared(chain.database_id, chain.generation)
+        if chain.origin is Origin.RESTORE and found:
+            return True
+        # A restore that failed may have left one.
+        self.unprepare(chain.database_id, chain.generation)
+        if chain.origin is not Origin.MOVE:
+            return False
+        chain.base_wanted = True
+        if not rebuild.is_whole(rebuild.groups(self._archive, chain.database_id, chain.generation - 1)):
+            return False
+        place = segments.folder(chain.database_id, chain.generation, 0)
+        self._archive.put(f"{place}/{segments.base_name(segments.end_before(chain.floor_ms))}", b"")
+        return True
 
     def _ended_ms(self, chain: Chain) -> int:
         """When the generation before ended: by another machine's clock, maybe, which is behind no more than ours."""

@@ -50,6 +50,8 @@ _LAST_PAGES_MAX: Final = 256
 #: How long a move waits for the writes that run, and how long requests wait for its last steps, before it is put off.
 _WRITES_END_WITHIN_S: Final = 3.0
 _LAST_STEPS_WITHIN_S: Final = 5.0
+#: How often those are begun again because the file has changed.
+_ENDS_MAX: Final = 5
 #: Seconds until a move that failed is tried again, at first, and at last: each time the whole file is copied.
 _AGAIN_FIRST_S: Final = 1.0
 _AGAIN_LAST_S: Final = 60.0
@@ -219,11 +221,15 @@ class Moves:
         def work() -> int:
             with copies.faults():
                 os.truncate(path, size_bytes)
-                # Its usage is told by the shard it leaves.
-                copies.clean(self._files.engine, path)
-                size = path.stat().st_size
+                copies.settle(path)
                 generation.take_place(self._data_dir, database, path)
-                return size
+            writer = self._files.engine.open_writer(generation.path(self._data_dir, database))
+            try:
+                # Its usage is told by the shard it leaves. In the WAL, as the first commit of the history here.
+                copies.forget_usage(writer)
+                return writer.storage_bytes()
+            finally:
+                writer.close()
 
         async with self._deciding:
             self._check(database, attempt)
@@ -298,8 +304,15 @@ class Moves:
             if self._catalog.get(database.id) != database or self._backups.holds_back(database):
                 return
             async with asyncio.timeout(_LAST_STEPS_WITHIN_S):
-                await leaving.other.send(leaving.arriving, _rest(leaving.changes))
-                kept = await self._backups.leave(database)
+                for _ in range(_ENDS_MAX):
+                    kept = await self._backups.leave(database)
+                    await leaving.other.send(leaving.arriving, _rest(leaving.changes))
+                    # Usage that metering confirms is removed from the file meanwhile: the archive and the other shard
+                    # have to have the same pages.
+                    if self._backups.is_at_end(database):
+                        break
+                else:
+                    raise TimeoutError
                 if leaving.mirror is not None:
                     await leaving.mirror.send()
                 await leaving.other.complete(leaving.arriving, leaving.changes.size_bytes, kept)
@@ -338,8 +351,8 @@ class Moves:
         """Control has said where a database in doubt lies."""
         here = shard == self._control.shard
         if here:
+            self._backups.go_on(database, came=state is State.ARRIVING)
             await self._catalog.stay(database, state)
-            self._backups.go_on(database)
         elif state is State.LEAVING:
             async with self._usage.leaving(database) as units:
                 await self._catalog.depart(database, units)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tovuk_kit.files import sync_folder
 from tovuk_kit.sqlite_errors import translated
 from tovuk_sqlite.errors import BackupDamaged
-from tovuk_sqlite.store.base import Engine
+from tovuk_sqlite.store.base import Engine, Writer
 
 
 @contextlib.contextmanager
@@ -25,18 +25,23 @@ def clean(engine: Engine, path: Path) -> None:
     """Leave the one file, durably, without usage rows: those are told to metering from the database itself."""
     writer = engine.open_writer(path)
     try:
-        for store, epoch in {(charge.store, charge.epoch) for charge in writer.usage()}:
-            writer.forget(store, epoch, None)
+        forget_usage(writer)
         writer.checkpoint()
     finally:
         writer.close()
-    _settle(path)
+    settle(path)
+
+
+def forget_usage(writer: Writer) -> None:
+    """Remove every usage row."""
+    for store, epoch in {(charge.store, charge.epoch) for charge in writer.usage()}:
+        writer.forget(store, epoch, None)
 
 
 def check(engine: Engine, path: Path) -> None:
     """Raises BackupDamaged unless SQLite finds the file whole."""
     problems = engine.problems(path)
-    _settle(path)
+    settle(path)
     if problems:
         raise BackupDamaged from ValueError("; ".join(problems))
 
@@ -47,8 +52,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _settle(path: Path) -> None:
-    """Everything is in the file itself: what lies beside it goes."""
+def settle(path: Path) -> None:
+    """Everything is in the file itself, durably: what lies beside it goes."""
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
     with path.open("rb") as file:

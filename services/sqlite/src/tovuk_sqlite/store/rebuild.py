@@ -54,9 +54,12 @@ def _rebuild(
 ) -> None:
     begun, base = _base(kept, at_ms)
     needed = _needed(kept, begun, at_ms, last_seq)
-    archive.get_file(f"{segments.folder(*whose, begun)}/{segments.base_name(base)}", path)
-    if path.stat().st_size != base.size_bytes or copies.sha256(path) != base.sha256:
-        raise Damaged("a base does not fit its checksum")
+    if base.sha256:
+        archive.get_file(f"{segments.folder(*whose, begun)}/{segments.base_name(base)}", path)
+        if path.stat().st_size != base.size_bytes or copies.sha256(path) != base.sha256:
+            raise Damaged("a base does not fit its checksum")
+    else:
+        rebuild(archive, whose[0], whose[1] - 1, base.from_ms, 0, path)
     names = [f"{segments.folder(*whose, number)}/{segments.segment_name(name)}" for number, name in needed]
     with path.open("r+b") as file:
         for raw, (_, name) in zip(_fetched(archive, names), needed, strict=True):
@@ -67,6 +70,17 @@ def _rebuild(
                 raise Damaged("a segment lies in another's place")
             _apply(file.fileno(), found if name is not needed[-1][1] else _until(found, at_ms))
         os.fsync(file.fileno())
+
+
+def is_whole(kept: Sequence[Group]) -> bool:
+    """Whether all is listed that the end of a generation is rebuilt from."""
+    ended_ms = last_ms(kept)
+    try:
+        begun, _ = _base(kept, ended_ms)
+        _needed(kept, begun, ended_ms, 0)
+    except (NoHistory, Damaged):
+        return False
+    return True
 
 
 def _base(kept: Sequence[Group], at_ms: int) -> tuple[int, BaseName]:

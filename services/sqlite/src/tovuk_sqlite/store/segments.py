@@ -107,11 +107,19 @@ class SegmentName(NamedTuple):
 
 
 class BaseName(NamedTuple):
-    """A group's base as a listing shows it. Every commit it may hold happened before `from_ms`."""
+    """A group's base as a listing shows it. Every commit it may hold happened before `from_ms`.
+
+    Without a checksum it has no bytes, and stands for what the generation before ended with.
+    """
 
     from_ms: int
     size_bytes: int
     sha256: str
+
+
+def end_before(ended_ms: int) -> BaseName:
+    """The base of a generation whose first pages are the last ones of the generation before, which ended then."""
+    return BaseName(ended_ms, 0, "")
 
 
 @dataclass(frozen=True, slots=True)
