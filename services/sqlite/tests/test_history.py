@@ -337,14 +337,17 @@ async def came(story: Story) -> Chain:
     """The next generation, with the pages that the first one ended with, as at the shard that a database moves to."""
     node, chain = story.node, await story.chain()
     database = await node.databases.directory.resolve(story.target)
-    node.history.finish(chain, story.clock.wall_ms())
+    ended_ms = node.history.finish(chain, story.clock.wall_ms())
     path = chain.path.with_name("2.sqlite")
     node.files.engine.copy(chain.path, path)
+    # The shard that it leaves removes usage once more, when it is too late.
+    await node.run(story.target, "delete from filler")
+    node.history.ship(chain)
     with contextlib.closing(node.files.engine.open_writer(path)) as writer:
         copies.forget_usage(writer)
     await node.catalog.file.write(lambda connection: connection.execute("UPDATE database SET generation = 2"))
     node.databases.directory.forget(database)
-    return node.history.chain(database.id, 2, Origin.MOVE)
+    return node.history.chain(database.id, 2, Origin.MOVE, ended_ms)
 
 
 async def test_a_generation_that_came_from_another_shard_goes_on_from_the_end_of_the_one_before(

@@ -250,9 +250,14 @@ class Backups:
         """Whether the archive still has all of the database since `leave`."""
         return self._history.is_at_end(self._history.chain(database.id, database.generation))
 
-    def go_on(self, database: Database, *, came: bool) -> None:
-        """The database is this shard's: its history goes on here, where it ended at the other if it came."""
-        self._history.chain(database.id, database.generation, Origin.MOVE if came else Origin.FILE)
+    def go_on(self, database: Database) -> None:
+        """The database is this shard's still: its history goes on here."""
+        self._history.chain(database.id, database.generation)
+
+    def take_over(self, database: Database) -> None:
+        """The database is this shard's now: its history goes on here where it ended at the other."""
+        before_ms = self._rows.ends(database.id).get(database.generation - 1, 0)
+        self._history.chain(database.id, database.generation, Origin.MOVE, before_ms)
 
     async def let_go(self, database: Database, *, with_archive: bool) -> None:
         """The database is another shard's; what this shard's own archive has of it is removed."""

@@ -79,11 +79,13 @@ class Origin(StrEnum):
 class Chain:
     """The history of one generation of one database, as it goes on."""
 
-    def __init__(self, database_id: str, number: int, path: Path, origin: Origin) -> None:
+    def __init__(self, database_id: str, number: int, path: Path, origin: Origin, before_ms: int) -> None:
         self.database_id = database_id
         self.generation = number
         self.path = path
         self.origin = origin
+        #: When the generation before ended, where this one came from another shard.
+        self.before_ms = before_ms
         #: Held by whoever reads the WAL to ship it, or makes a checkpoint.
         self.lock = threading.Lock()
         #: Held by whoever takes a base: there is one file to copy into.
@@ -137,16 +139,16 @@ class History:
 
     # What the writers do.
 
-    def chain(self, database_id: str, number: int, origin: Origin = Origin.FILE) -> Chain:
-        """The history of a generation; `origin` counts when it is asked for first.
+    def chain(self, database_id: str, number: int, origin: Origin = Origin.FILE, before_ms: int = 0) -> Chain:
+        """The history of a generation. A new one has to be shipped once to find out where it stands.
 
-        A new one has to be shipped once to find out where it stands.
+        `origin`, and for a move when the generation before ended, count when the chain is asked for first.
         """
         with self._chains_lock:
             chain = self._chains.get((database_id, number))
             if chain is None:
                 path = generation.numbered(self._data_dir, database_id, number)
-                chain = self._chains[database_id, number] = Chain(database_id, number, path, origin)
+                chain = self._chains[database_id, number] = Chain(database_id, number, path, origin, before_ms)
                 self._due.add(chain)
             return chain
 
@@ -285,17 +287,17 @@ class History:
 
     def expire(self, database_id: str, ended: dict[int, int], until_ms: int) -> None:
         """Remove what no moment after `until_ms` needs. `ended` says when generations were replaced."""
-        #: Of the generation after it.
+        # By the one after it, whose base stands for its end.
         leaned_on = False
         for number in sorted(map(int, self._archive.names(segments.folder(database_id))), reverse=True):
             if ended.get(number, until_ms + 1) <= until_ms and not leaned_on:
                 self._archive.remove_folder(segments.folder(database_id, number))
                 continue
             groups = rebuild.groups(self._archive, database_id, number)
-            kept = max(
-                (group.number for group in groups for base in group.bases if base.from_ms <= until_ms), default=0
-            )
-            leaned_on = not any(base.sha256 for group in groups if group.number <= kept for base in group.bases)
+            bases = [(group.number, base) for group in groups for base in group.bases]
+            first = [one for one in bases if one[1].from_ms <= until_ms][-1:] or bases[:1]
+            leaned_on = any(not base.sha256 for _, base in first)
+            kept = max((group for group, base in first if base.from_ms <= until_ms), default=0)
             for group in groups:
                 if group.number < kept:
                     self._archive.remove_folder(segments.folder(database_id, number, group.number))
@@ -566,10 +568,11 @@ class History:
         if chain.origin is not Origin.MOVE:
             return False
         chain.base_wanted = True
-        if not rebuild.is_whole(rebuild.groups(self._archive, chain.database_id, chain.generation - 1)):
+        before = rebuild.groups(self._archive, chain.database_id, chain.generation - 1)
+        if not rebuild.is_whole(before, chain.before_ms):
             return False
         place = segments.folder(chain.database_id, chain.generation, 0)
-        self._archive.put(f"{place}/{segments.base_name(segments.end_before(chain.floor_ms))}", b"")
+        self._archive.put(f"{place}/{segments.base_name(segments.end_before(chain.before_ms))}", b"")
         return True
 
     def _ended_ms(self, chain: Chain) -> int:

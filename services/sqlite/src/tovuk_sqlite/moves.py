@@ -351,7 +351,7 @@ class Moves:
         """Control has said where a database in doubt lies."""
         here = shard == self._control.shard
         if here:
-            self._backups.go_on(database, came=state is State.ARRIVING)
+            (self._backups.take_over if state is State.ARRIVING else self._backups.go_on)(database)
             await self._catalog.stay(database, state)
         elif state is State.LEAVING:
             async with self._usage.leaving(database) as units:

@@ -72,9 +72,8 @@ def _rebuild(
         os.fsync(file.fileno())
 
 
-def is_whole(kept: Sequence[Group]) -> bool:
+def is_whole(kept: Sequence[Group], ended_ms: int) -> bool:
     """Whether all is listed that the end of a generation is rebuilt from."""
-    ended_ms = last_ms(kept)
     try:
         begun, _ = _base(kept, ended_ms)
         _needed(kept, begun, ended_ms, 0)
