@@ -351,7 +351,10 @@ class Moves:
         """Control has said where a database in doubt lies."""
         here = shard == self._control.shard
         if here:
-            (self._backups.take_over if state is State.ARRIVING else self._backups.go_on)(database)
+            if state is State.ARRIVING:
+                self._backups.take_over(database)
+            else:
+                self._backups.go_on(database)
             await self._catalog.stay(database, state)
         elif state is State.LEAVING:
             async with self._usage.leaving(database) as units:
