@@ -28,8 +28,18 @@ async def rebuild(folder: Path, archive: Path, step: int, engine_name: str, data
     assert catalog.unfinished and catalog.store_id == LOST_STORE
     if step:
         kill_at(step)
-    await recover(catalog, engine, DirectoryArchive(archive, LOST_STORE), folder, placed, SystemClock())
-    await catalog.finish()
+    whole = await recover(
+        catalog,
+        engine,
+        DirectoryArchive(archive, LOST_STORE),
+        folder,
+        placed,
+        SystemClock(),
+        lambda loss: print(loss.said(accepted=True), file=sys.stderr),  # noqa: T201
+        accept_data_loss=True,
+    )
+    if whole:
+        await catalog.finish()
     await catalog.close()
 
 

@@ -16,7 +16,7 @@ from tovuk_sqlite.store.backups import Backup, Kind, Status
 
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "support"
-SHORT_KILLS = 3
+SHORT_KILLS, SHORT_LOSSES = 3, 2
 STEPS_MAX = 200
 CHILD_SECONDS_MAX = 60
 MOMENT_S = 0.1
@@ -52,6 +52,7 @@ async def lose(folder: Path, engine: str) -> tuple[list[str], dict[str, Backup],
         await shipped(node, first)
         await node.run(first, "insert into t values ('third')")
         moments["third"] = await moment()
+        await shipped(node, first)
         await node.run(first, "insert into t values ('fourth')")
         for target in (first, second):
             await shipped(node, target)
@@ -59,15 +60,15 @@ async def lose(folder: Path, engine: str) -> tuple[list[str], dict[str, Backup],
     return ids, {"manual": manual, "safety": safety}, moments
 
 
-def was_killed(folder: Path, archive: Path, step: int, engine: str, ids: list[str]) -> bool:
-    """Rebuild the folder, in a process that kills itself at a step; whether it did not come to its end."""
+def rebuild(folder: Path, archive: Path, step: int, engine: str, ids: list[str]) -> tuple[bool, str]:
+    """Rebuild the folder, in a process that kills itself at a step; whether it came to its end, and what it said."""
     arguments = [str(folder), str(archive), str(step), engine, *ids]
     command = [sys.executable, str(HERE / "rebuilder.py"), *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=CHILD_SECONDS_MAX, env={"PYTHONPATH": str(SUPPORT)}
     )
     assert done.returncode in (0, -9), done.stderr
-    return done.returncode != 0
+    return done.returncode == 0, done.stderr
 
 
 async def losses(folder: Path, engine: str, backups: dict[str, Backup], moments: dict[str, int]) -> list[str]:
@@ -109,12 +110,40 @@ async def test_a_rebuild_that_is_killed_at_any_step_ends_whole_when_it_is_run_ag
     chance, full = random.Random(4), pytestconfig.getoption("full")
     for step in range(1, STEPS_MAX) if full else sorted(chance.sample(range(1, 60), SHORT_KILLS)):
         folder = tmp_path / str(step)
-        killed = was_killed(folder, archive, step, engine, ids)
-        assert not killed or not was_killed(folder, archive, 0, engine, ids)
+        ended, said = rebuild(folder, archive, step, engine, ids)
+        assert (ended, said) == (True, "") or rebuild(folder, archive, 0, engine, ids) == (True, "")
         assert list(folder.rglob("*.part")) == [], f"step {step}"
         shutil.copytree(archive, folder / "archive")
         assert await losses(folder, engine, backups, moments) == [], f"step {step}"
-        if not killed:
+        if ended:
+            break
+    else:
+        assert not full, "there are more steps than were tried"
+
+
+async def test_a_rebuild_that_is_killed_where_a_loss_is_accepted_has_said_so_and_ends_when_it_is_run_again(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    ids, backups, _ = await lose(tmp_path / "lost", "stock")
+    archive = tmp_path / "lost" / "archive"
+    # The first database's last segment that has a commit.
+    damaged = max(path for path in archive.glob(f"{ids[0]}/history/000002/*/0*") if path.name.split("-")[3] > "0" * 13)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    chance, full, target = random.Random(5), pytestconfig.getoption("full"), Target("account", "service", "DB0")
+    for step in range(1, STEPS_MAX) if full else sorted(chance.sample(range(20, 90), SHORT_LOSSES)):
+        folder = tmp_path / str(step)
+        ended, said = rebuild(folder, archive, step, "stock", ids)
+        if not ended:
+            again, more = rebuild(folder, archive, 0, "stock", ids)
+            assert again
+            said += more
+        assert f"{ids[0]} (DB0 of service): segment " in said and "it is put back to 20" in said, f"step {step}"
+        shutil.copytree(archive, folder / "archive")
+        async with sqlite_node(folder, engine_of("stock")) as node:
+            assert await node.run(target, "select v from t order by rowid") == [["first"], ["third"]], f"step {step}"
+            assert await node.run(Target("account", "service", "DB1"), "select v from t") == [["other"]]
+            assert len((await node.backups.list(target)).backups) == len(backups)
+        if ended:
             break
     else:
         assert not full, "there are more steps than were tried"

@@ -114,7 +114,9 @@ def archived(tmp_path: Path, s3: S3Server) -> Iterator[Composition]:
         yield started
 
 
-async def test_a_lost_shard_is_rebuilt_from_what_was_shipped_to_its_bucket(archived: Composition) -> None:
+async def test_a_lost_shard_is_rebuilt_from_what_was_shipped_to_its_bucket(
+    archived: Composition, tmp_path: Path
+) -> None:
     tenant, operator = Tenant.made(archived.url, archived.token), Operator(archived.url, archived.token)
     databases = [TenantDatabase(tenant, f"DB{number}") for number in range(3)]
     backups = []
@@ -140,7 +142,16 @@ async def test_a_lost_shard_is_rebuilt_from_what_was_shipped_to_its_bucket(archi
     await asyncio.sleep(_SHIPPED_WITHIN_S)
     archived.kill("sqlite")
     shutil.rmtree(archived.folder("sqlite"))
-    archived.run("sqlite", "rebuild")
+    moved_last = max((tmp_path / "s3" / "objects").rglob("history/*/*/0*"), key=lambda path: path.stat().st_mtime_ns)
+    content = moved_last.read_bytes()
+    moved_last.write_bytes(content[:-1])
+    status, said = archived.run("sqlite", "rebuild")
+    (loss,) = [line for line in said.splitlines() if line.startswith("sqlite_")]
+    assert status == 1 and "; it can be put back to 20" in loss and "Traceback" not in said
+    assert said.splitlines()[-1].endswith("or accept the loss with --accept-data-loss, and run it again")
+    moved_last.write_bytes(content)
+    status, said = archived.run("sqlite", "rebuild", "--accept-data-loss")
+    assert status == 0 and "put back" not in said
     archived.start("sqlite")
     sizes = []
     for database, backup in zip(databases, backups, strict=True):

@@ -124,11 +124,12 @@ class Composition:
                 preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 -- nothing else can tie a child's life to ours
             )
 
-    def run(self, name: str, *arguments: str) -> None:
-        """Runs another verb of a process's script, with its settings, to its end."""
+    def run(self, name: str, *arguments: str) -> tuple[int, str]:
+        """Runs another verb of a process's script, with its settings, to its end: how it ended, and what it said."""
         command = [str(Path(sys.executable).parent / f"tovuk-{name.partition('-')[0]}"), *arguments]
         env = {**self._settings[name], **self.own_settings.get(name, {})}
-        subprocess.run(command, env=env, check=True, timeout=_READY_WITHIN_S)
+        done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, timeout=_READY_WITHIN_S)
+        return done.returncode, done.stderr
 
     def kill(self, name: str) -> None:
         """`kill -9`."""

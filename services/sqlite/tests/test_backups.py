@@ -13,7 +13,7 @@ from tovuk_kit.clock import FakeClock, SystemClock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_sqlite.clients.control import Placed
 from tovuk_sqlite.directory import Target
-from tovuk_sqlite.recovery import recover
+from tovuk_sqlite.recovery import DataLoss, recover
 from tovuk_sqlite.store.backups import Backup, Kind, Restore, Status, object_name, objects
 from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog
@@ -363,10 +363,11 @@ async def test_a_shard_that_is_lost_at_any_step_of_a_restore_comes_back_as_it_wa
     for copy in archive.states:
         folder = copy.with_name(f"rebuilt-from-{copy.name}")
         catalog = await SqliteCatalog.open(folder, engine.library, lost_store_id="store")
-        await recover(catalog, engine, DirectoryArchive(copy, "store"), folder, placed, SystemClock())
+        archive_there, losses = DirectoryArchive(copy, "store"), list[DataLoss]()
+        assert await recover(catalog, engine, archive_there, folder, placed, SystemClock(), losses.append), losses
         await catalog.finish()
         await catalog.close()
-        async with sqlite_node(folder, engine, archive=DirectoryArchive(copy, "store")) as node:
+        async with sqlite_node(folder, engine, archive=archive_there) as node:
             found.append([value for (value,) in await node.run(db, "select v from t")])
     begun = [any(copy.glob(f"{database.id}/history/000002/*/0*")) for copy in archive.states]
     assert any(copy.glob(f"{database.id}/history/000002/*/base-*") for copy in archive.states[: begun.index(True)])

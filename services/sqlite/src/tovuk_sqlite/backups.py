@@ -20,7 +20,6 @@ from tovuk_kit.ids import new_id
 from tovuk_kit.leases import Meters
 from tovuk_sqlite.directory import Directory, Target
 from tovuk_sqlite.errors import (
-    BackupDamaged,
     BackupInterrupted,
     BackupNotFound,
     BackupNotReady,
@@ -36,7 +35,7 @@ from tovuk_sqlite.history import History, Origin
 from tovuk_sqlite.limits import BACKUP_DAYS, BACKUP_ENTRIES_MAX, BACKUPS_CONCURRENT_ENTRIES_MAX
 from tovuk_sqlite.room import STORAGE, Room
 from tovuk_sqlite.store import copies, generation
-from tovuk_sqlite.store.archive import Archive, ObjectMissing
+from tovuk_sqlite.store.archive import Archive
 from tovuk_sqlite.store.backups import (
     Backup,
     BackupRows,
@@ -46,6 +45,7 @@ from tovuk_sqlite.store.backups import (
     Restore,
     Status,
     UnderWay,
+    fetch,
     object_name,
     objects,
 )
@@ -512,12 +512,7 @@ class Backups:
         backup = self._rows.backup(backup_id)
         if backup is None:
             raise BackupNotFound
-        try:
-            self._archive.get_file(_object(backup), part)
-        except ObjectMissing as error:
-            raise BackupDamaged from error
-        if part.stat().st_size != backup.size_bytes or copies.sha256(part) != backup.sha256:
-            raise BackupDamaged
+        fetch(self._archive, backup, part)
 
     def _rebuild(self, restore: Restore, part: Path) -> None:
         database = self._catalog.get(restore.database_id)

@@ -4,6 +4,7 @@ import argparse
 import logging
 import secrets
 import sys
+from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from tovuk_kit import telemetry
 from tovuk_kit.client import Channel
 from tovuk_kit.clock import SystemClock
+from tovuk_kit.errors import TovukError
 from tovuk_kit.metering import MeteredProcess
 from tovuk_kit.notices import Notices
 from tovuk_kit.registry import Registry
@@ -89,27 +91,47 @@ async def _catalog(settings: Settings, engine: Engine, *, lost_store_id: str = "
         sys.exit(f"tovuk-sqlite does not start: {error}")
 
 
-async def _rebuild(settings: Settings) -> None:
+async def _rebuild(settings: Settings, *, accept_data_loss: bool) -> None:
     """Fill an empty folder with what the shard's lost one had shipped."""
     if not settings.archive_url:
         sys.exit(
             "there is nothing to rebuild from: TOVUK_SQLITE_ARCHIVE_URL names no archive outside of the lost folder"
         )
     engine = _engine(settings)
-    control = Channel(settings.control_target, settings.internal_key.get_secret_value(), "control")
-    moves = ControlMoves(control, settings.shard)
-    store_id, _ = await moves.databases()
-    catalog = await _catalog(settings, engine, lost_store_id=store_id)
-    if not catalog.unfinished:
-        sys.exit(f"{settings.data_dir} is a whole folder already")
-    ownership = _ownership(settings, catalog, control)
-    await ownership.acquire()
-    _, placed = await moves.databases()
-    await recover(catalog, engine, _archive(settings, catalog.store_id), settings.data_dir, placed, SystemClock())
-    await catalog.finish()
-    await catalog.close()
-    await ownership.close()
-    await control.close()
+    async with AsyncExitStack() as opened:
+        control = Channel(settings.control_target, settings.internal_key.get_secret_value(), "control")
+        opened.push_async_callback(control.close)
+        try:
+            moves = ControlMoves(control, settings.shard)
+            store_id, _ = await moves.databases()
+            catalog = await _catalog(settings, engine, lost_store_id=store_id)
+            opened.push_async_callback(catalog.close)
+            if not catalog.unfinished:
+                sys.exit(f"{settings.data_dir} is a whole folder already")
+            ownership = _ownership(settings, catalog, control)
+            opened.push_async_callback(ownership.close)
+            await ownership.acquire()
+            _, placed = await moves.databases()
+            whole = await recover(
+                catalog,
+                engine,
+                _archive(settings, catalog.store_id),
+                settings.data_dir,
+                placed,
+                SystemClock(),
+                lambda loss: print(loss.said(accepted=accept_data_loss), file=sys.stderr, flush=True),  # noqa: T201
+                accept_data_loss=accept_data_loss,
+            )
+            if whole:
+                await catalog.finish()
+        except TovukError as error:
+            why = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+            sys.exit(f"tovuk-sqlite rebuild was stopped, and goes on when it is run again: {why}")
+    if not whole:
+        sys.exit(
+            "tovuk-sqlite rebuild left out what is damaged, and all else is there: bring the archive in order, or"
+            " accept the loss with --accept-data-loss, and run it again"
+        )
 
 
 async def _serve(settings: Settings) -> None:
@@ -196,11 +218,21 @@ def main() -> None:
     """Run the sqlite service, or rebuild the folder of a lost shard."""
     parser = argparse.ArgumentParser(prog="tovuk-sqlite")
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("rebuild", help="fill an empty folder with what the shard's lost one had shipped, and end")
+    rebuild = commands.add_parser(
+        "rebuild", help="fill an empty folder with what the shard's lost one had shipped, and end"
+    )
+    rebuild.add_argument(
+        "--accept-data-loss",
+        action="store_true",
+        help="put databases of which something is damaged in the archive back to the newest state that is whole",
+    )
     arguments = parser.parse_args()
     settings = load(Settings)
     telemetry.configure("sqlite", settings)
-    run(_rebuild(settings) if arguments.command == "rebuild" else _serve(settings))
+    if arguments.command == "rebuild":
+        run(_rebuild(settings, accept_data_loss=arguments.accept_data_loss))
+    else:
+        run(_serve(settings))
 
 
 if __name__ == "__main__":

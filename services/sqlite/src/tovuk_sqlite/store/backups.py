@@ -3,13 +3,18 @@
 A backup's object in the archive says in its name what the row says, for a folder that takes the place of a lost one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tovuk_kit.sqlite import SqliteFile
 from tovuk_kit.sqlite_library import Connection
+from tovuk_sqlite.errors import BackupDamaged
+from tovuk_sqlite.store import copies
+from tovuk_sqlite.store.archive import Archive, ObjectMissing
 from tovuk_sqlite.store.base import Database
 from tovuk_sqlite.store.catalog import take_over
 
@@ -19,6 +24,10 @@ _RESTORE: Final = (
     " generation"
 )
 _END: Final = "database_id, number, ended_at_ms"
+_OBJECT_NAME: Final = re.compile(
+    r"(?P<id>\w+)-(?P<kind>manual|safety)-(?P<created>\d+)-(?P<expires>\d+)-(?P<generation>\d+)-(?P<size>\d+)"
+    r"-(?P<sha256>[0-9a-f]{64})"
+)
 
 
 class Kind(StrEnum):
@@ -97,21 +106,33 @@ def object_name(backup: Backup) -> str:
     return "-".join((backup.id, backup.kind, *map(str, told)))
 
 
-def described(database_id: str, name: str) -> Backup:
-    """The backup whose object has this name."""
-    backup_id, kind, created, expires, generation, size, sha256 = name.split("-")
+def described(database_id: str, name: str) -> Backup | None:
+    """The backup whose object has this name; None where it is no backup's."""
+    found = _OBJECT_NAME.fullmatch(name)
+    if found is None:
+        return None
     return Backup(
-        id=backup_id,
+        id=found["id"],
         database_id=database_id,
-        kind=Kind(kind),
+        kind=Kind(found["kind"]),
         status=Status.READY,
         reason="",
-        created_at_ms=int(created),
-        expires_at_ms=int(expires),
-        generation=int(generation),
-        size_bytes=int(size),
-        sha256=sha256,
+        created_at_ms=int(found["created"]),
+        expires_at_ms=int(found["expires"]),
+        generation=int(found["generation"]),
+        size_bytes=int(found["size"]),
+        sha256=found["sha256"],
     )
+
+
+def fetch(archive: Archive, backup: Backup, path: Path) -> None:
+    """Write a ready backup's object into a new file. Raises BackupDamaged, StoreUnavailable, StorageFull."""
+    try:
+        archive.get_file(f"{objects(backup.database_id)}/{object_name(backup)}", path)
+    except ObjectMissing as error:
+        raise BackupDamaged from error
+    if path.stat().st_size != backup.size_bytes or copies.sha256(path) != backup.sha256:
+        raise BackupDamaged
 
 
 class UnderWay(Exception):

@@ -1,9 +1,10 @@
 """A database as it was at a moment: a base of its history, and what commits changed after it, put on it in order."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -11,8 +12,10 @@ from tovuk_sqlite.store import copies, segments
 from tovuk_sqlite.store.archive import Archive, ObjectMissing
 from tovuk_sqlite.store.segments import BaseName, Damaged, Group, Segment, SegmentName
 
+#: A moment after every commit.
+EVER: Final = 1 << 62
 #: Segments that are fetched ahead.
-_AHEAD = 8
+_AHEAD: Final = 8
 
 
 class NoHistory(Exception):
@@ -22,7 +25,8 @@ class NoHistory(Exception):
 def groups(archive: Archive, database_id: str, generation: int) -> list[Group]:
     """All that is kept of a generation."""
     place = segments.folder(database_id, generation)
-    return [segments.group(int(name), archive.names(f"{place}/{name}")) for name in archive.names(place)]
+    names = [name for name in archive.names(place) if name.isdecimal()]
+    return [segments.group(int(name), archive.names(f"{place}/{name}")) for name in names]
 
 
 def last_ms(kept: Sequence[Group]) -> int:
@@ -54,21 +58,16 @@ def _rebuild(
 ) -> None:
     begun, base = _base(kept, at_ms)
     needed = _needed(kept, begun, at_ms, last_seq)
-    if base.sha256:
-        archive.get_file(f"{segments.folder(*whose, begun)}/{segments.base_name(base)}", path)
-        if path.stat().st_size != base.size_bytes or copies.sha256(path) != base.sha256:
-            raise Damaged("a base does not fit its checksum")
-    else:
-        rebuild(archive, whose[0], whose[1] - 1, base.from_ms, 0, path)
-    names = [f"{segments.folder(*whose, number)}/{segments.segment_name(name)}" for number, name in needed]
+    fetch_base(archive, whose, begun, base, path)
+    last: list[Segment] = []
     with path.open("r+b") as file:
-        for raw, (_, name) in zip(_fetched(archive, names), needed, strict=True):
-            found = list(segments.decode(raw))
-            if [(*whose, seq) for seq in range(name.seq, name.last_seq + 1)] != [
-                (one.header.database_id, one.header.generation, one.header.seq) for one in found
-            ]:
-                raise Damaged("a segment lies in another's place")
-            _apply(file.fileno(), found if name is not needed[-1][1] else _until(found, at_ms))
+        for one in read(archive, whose, needed, begun):
+            if one.header.seq < needed[-1][1].seq:
+                apply(file.fileno(), one)
+            else:
+                last.append(one)
+        for one in _until(last, at_ms):
+            apply(file.fileno(), one)
         os.fsync(file.fileno())
 
 
@@ -80,6 +79,38 @@ def is_whole(kept: Sequence[Group], ended_ms: int) -> bool:
     except (NoHistory, Damaged):
         return False
     return True
+
+
+def fetch_base(archive: Archive, whose: tuple[str, int], group: int, base: BaseName, path: Path) -> None:
+    """Write a group's base into a new file. Raises Damaged, ObjectMissing, NoHistory."""
+    if not base.sha256:
+        rebuild(archive, whose[0], whose[1] - 1, base.from_ms, 0, path)
+        return
+    archive.get_file(f"{segments.folder(*whose, group)}/{segments.base_name(base)}", path)
+    if path.stat().st_size != base.size_bytes or copies.sha256(path) != base.sha256:
+        raise Damaged(f"the base at segment {group} does not fit its checksum")
+
+
+def read(
+    archive: Archive, whose: tuple[str, int], chain: Sequence[tuple[int, SegmentName]], seq: int
+) -> Iterator[Segment]:
+    """The segments of a chain, which begins with number `seq`, in order; of each, its group and name are given.
+
+    Raises Damaged, ObjectMissing at the first that is not there or not whole.
+    """
+    names = [f"{segments.folder(*whose, number)}/{segments.segment_name(name)}" for number, name in chain]
+    for raw, (_, name) in zip(_fetched(archive, names), chain, strict=True):
+        if name.seq == seq:
+            try:
+                for one in segments.decode(raw):
+                    if (one.header.database_id, one.header.generation, one.header.seq) != (*whose, seq):
+                        raise Damaged("it lies in another's place")
+                    yield one
+                    seq += 1
+            except Damaged as error:
+                raise Damaged(f"segment {seq}: {error}") from error
+        if name.last_seq != seq - 1:
+            raise Damaged(f"segment {seq} is missing")
 
 
 def _base(kept: Sequence[Group], at_ms: int) -> tuple[int, BaseName]:
@@ -142,17 +173,22 @@ def _until(found: Sequence[Segment], at_ms: int) -> list[Segment]:
     if not ends:
         return []
     at, count = ends[-1]
-    header = msgspec.structs.replace(found[at].header, slices=found[at].header.slices[:count])
-    return [*found[:at], found[at]._replace(header=header)]
+    return [*found[:at], beginning(found[at], count)]
 
 
-def _apply(fd: int, found: Iterable[Segment]) -> None:
-    for one in found:
-        size, at = one.header.page_bytes, 0
-        images = one.images()
-        for piece in one.header.slices:
-            for page in piece.pages:
-                os.pwrite(fd, images[at : at + size], (page - 1) * size)
-                at += size
-            if piece.pages_after:
-                os.ftruncate(fd, piece.pages_after * size)
+def beginning(segment: Segment, count: int) -> Segment:
+    """A segment without what follows so many of its slices."""
+    header = msgspec.structs.replace(segment.header, slices=segment.header.slices[:count])
+    return segment._replace(header=header)
+
+
+def apply(fd: int, segment: Segment) -> None:
+    """Put the pages of a segment in their places."""
+    size, at = segment.header.page_bytes, 0
+    images = segment.images()
+    for piece in segment.header.slices:
+        for page in piece.pages:
+            os.pwrite(fd, images[at : at + size], (page - 1) * size)
+            at += size
+        if piece.pages_after:
+            os.ftruncate(fd, piece.pages_after * size)

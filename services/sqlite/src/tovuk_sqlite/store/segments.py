@@ -8,6 +8,7 @@ An object holds one segment, or, once nothing is added to its group any more, ma
 """
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _MAGIC: Final = b"tovuk segment 1\n"
 _LENGTH_BYTES: Final = 4
 _DIGEST_BYTES: Final = 32
 _BASE: Final = "base"
+_BASE_NAME: Final = re.compile(rf"{_BASE}-(\d+)-(\d+)-([0-9a-f]{{64}}|)")
+_SEGMENT_NAME: Final = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)-(\d+)")
 
 
 class Slice(msgspec.Struct, frozen=True, array_like=True):
@@ -87,8 +90,12 @@ def decode(raw: bytes) -> Iterator[Segment]:
         end = body + int.from_bytes(raw[head - _LENGTH_BYTES : head])
         digest = raw[end : end + _DIGEST_BYTES]
         if not raw.startswith(_MAGIC, start) or hashlib.sha256(raw[start:end]).digest() != digest:
-            raise Damaged("a segment does not fit its checksum")
-        yield Segment(_headers.decode(raw[head:body]), raw[body:end])
+            raise Damaged("it does not fit its checksum")
+        try:
+            header = _headers.decode(raw[head:body])
+        except msgspec.MsgspecError as error:
+            raise Damaged("it is of another version") from error
+        yield Segment(header, raw[body:end])
         start = end + _DIGEST_BYTES
 
 
@@ -129,6 +136,8 @@ class Group:
     number: int
     bases: tuple[BaseName, ...]
     segments: tuple[SegmentName, ...]
+    #: Names that the history gives to nothing.
+    strangers: tuple[str, ...] = ()
 
 
 def folder(database_id: str, generation: int | None = None, group: int | None = None) -> str:
@@ -151,11 +160,12 @@ def base_name(name: BaseName) -> str:
 
 def group(number: int, names: Sequence[str]) -> Group:
     """What the names in a group's folder say."""
-    bases, segments = [], []
+    bases, segments, strangers = [], [], []
     for name in names:
-        first, *rest = name.split("-")
-        if first == _BASE:
-            bases.append(BaseName(int(rest[0]), int(rest[1]), rest[2]))
+        if found := _SEGMENT_NAME.fullmatch(name):
+            segments.append(SegmentName(*map(int, found.groups())))
+        elif found := _BASE_NAME.fullmatch(name):
+            bases.append(BaseName(int(found[1]), int(found[2]), found[3]))
         else:
-            segments.append(SegmentName(int(first), *map(int, rest)))
-    return Group(number, tuple(sorted(bases)), tuple(sorted(segments)))
+            strangers.append(name)
+    return Group(number, tuple(sorted(bases)), tuple(sorted(segments)), tuple(strangers))
