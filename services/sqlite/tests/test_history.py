@@ -3,7 +3,7 @@ import contextlib
 import random
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,17 @@ class UnansweringArchive(DirectoryArchive):
             raise StoreUnavailable(retry_after_ms=1_000)
 
 
+class WatchedArchive(DirectoryArchive):
+    """An archive that has something else done before it keeps what is put."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def put(self, name: str, content: bytes) -> None:
+        if self.meanwhile is not None:
+            self.meanwhile()
+        super().put(name, content)
+
+
 class StoryClock(FakeClock):
     """A clock that tells another time whenever it is asked."""
 
@@ -193,6 +204,26 @@ async def test_what_is_shipped_while_it_is_written_is_shipped_whole(story: Story
         await asyncio.gather(*writers)
     last = await story.tick()
     assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == last
+
+
+async def test_what_is_committed_during_a_shipment_waits_for_the_next_one(tmp_path: Path, engine: Engine) -> None:
+    archive = WatchedArchive(tmp_path / "archive", "store")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        await story.node.shipping.close()
+        chain, loop, ticks = await story.chain(), asyncio.get_running_loop(), iter(range(5))
+
+        def write() -> None:
+            for _ in ticks:
+                asyncio.run_coroutine_threadsafe(story.tick(), loop).result(30)
+                break
+
+        await story.tick()
+        archive.meanwhile = write
+        before = list(history_of(story.node))
+        await asyncio.to_thread(story.node.history.ship, chain)
+        assert len(list(history_of(story.node))) == len(before) + 1
+        archive.meanwhile = None
+        assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == story.told[-1][0]
 
 
 async def test_a_database_that_was_put_back_by_hand_has_a_new_history(tmp_path: Path, engine: Engine) -> None:

@@ -368,7 +368,9 @@ class History:
                 header = wal.read_header(fd)
                 if chain.position is None:
                     self._resume(chain, fd, header)
-                while chain.commits:
+                # Not what the writer appends meanwhile: there would be no end to it, and a small segment a turn.
+                latest = chain.commits[-1] if chain.commits else None
+                while latest in chain.commits:
                     self._ship_run(chain, fd, chain.commits[0])
             finally:
                 os.close(fd)
