@@ -274,7 +274,12 @@ def _check_at_one(composition: Composition, database_id: str) -> Path:
     while True:
         folders = list(map(composition.folder, composition.shards))
         files = [path for folder in folders for path in folder.glob(f"databases/*/{database_id}/*.sqlite")]
-        others = [path for folder in folders for path in folder.glob(f"moving/{database_id}*")]
+        others = [
+            path
+            for folder in folders
+            for place in ("moving", "archive/coming")
+            for path in folder.glob(f"{place}/{database_id}*")
+        ]
         archived = [path for folder in folders for path in folder.glob(f"archive/{database_id}")]
         if len(files) == len(archived) == 1 and not others:
             return archived[0].parent.parent

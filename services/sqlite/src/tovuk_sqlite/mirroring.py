@@ -20,6 +20,9 @@ from tovuk_sqlite.store.backups import objects
 #: So many of the newest groups of a history may still get objects: a base comes after segments of its group, and of
 #: the next.
 _GROWING_GROUPS: Final = 2
+#: The archive's folder of notes; no database has this id. What ends the name of a claim; no shard's name ends so.
+_COMING: Final = "coming"
+_CLAIM: Final = ".claim"
 
 
 class Mirror:
@@ -94,6 +97,51 @@ class Mirror:
 
     def _inside(self, name: str) -> str:
         return name.removeprefix(f"{self._database_id}/")
+
+
+class Notes:
+    """Which databases come with their objects, as an archive says. Every method blocks, and raises StoreUnavailable.
+
+    A shard claims a database, and notes it where no other one has claimed it, before the first object comes. While the
+    note is there, the objects are nobody's but that shard's: where its folder knows nothing of the database, they are
+    left over.
+    """
+
+    def __init__(self, archive: Archive, shard: str) -> None:
+        self._archive = archive
+        self._shard = shard
+
+    def own(self) -> dict[str, bool]:
+        """What this shard has claimed, and whether it has noted it."""
+        # Where both are there, the note comes last.
+        return dict(sorted((database_id, noted) for database_id, shard, noted in self._all() if shard == self._shard))
+
+    def of_others(self, database_id: str) -> bool:
+        """Whether another shard has claimed the database."""
+        return any(claimed == database_id and shard != self._shard for claimed, shard, _ in self._all())
+
+    def claim(self, database_id: str) -> bool:
+        """Claim the database; whether no other shard has: of two that claim at once, one at least sees both."""
+        self._archive.put(f"{self._name(database_id)}{_CLAIM}", b"")
+        return not self.of_others(database_id)
+
+    def note(self, database_id: str) -> None:
+        """Note what is claimed."""
+        self._archive.put(self._name(database_id), b"")
+
+    def remove(self, database_id: str) -> None:
+        """Nothing of the database is left over any more."""
+        self._archive.remove(self._name(database_id))
+        self._archive.remove(f"{self._name(database_id)}{_CLAIM}")
+
+    def _all(self) -> list[tuple[str, str, bool]]:
+        names = [name.partition("-") for name in self._archive.names(_COMING)]
+        return [
+            (database_id, shard.removesuffix(_CLAIM), not shard.endswith(_CLAIM)) for database_id, _, shard in names
+        ]
+
+    def _name(self, database_id: str) -> str:
+        return f"{_COMING}/{database_id}-{self._shard}"
 
 
 class Received:

@@ -29,7 +29,7 @@ from tovuk_sqlite.errors import DatabaseNotFound
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
 from tovuk_sqlite.limits import CHUNK_BYTES
-from tovuk_sqlite.mirroring import Mirror, Received
+from tovuk_sqlite.mirroring import Mirror, Notes, Received
 from tovuk_sqlite.ownership import Ownership
 from tovuk_sqlite.room import STORAGE
 from tovuk_sqlite.store import copies, generation
@@ -101,6 +101,10 @@ class Moves:
         self._attempts: dict[str, str] = {}
         self._taking: Counter[str] = Counter()
         self._running: set[asyncio.Task[None]] = set()
+        self._notes = Notes(archive, control.shard)
+        #: What may be claimed in the archive; and whether that was asked what a process before had claimed.
+        self._claimed: set[str] = set()
+        self._claims_known = False
         #: Why databases that are to leave are still here.
         self._put_off: dict[str, _PutOff] = {}
         #: Held by who decides whose a database is.
@@ -138,6 +142,7 @@ class Moves:
             # What comes into the archive afterwards would stay there.
             if not self._taking[database.id]:
                 await self._forget(database)
+        await self._clear_notes()
 
     # What requests do.
 
@@ -159,15 +164,26 @@ class Moves:
                 # The folder has not let go of a database that comes back.
                 raise StoreUnavailable(retry_after_ms=1_000)
             came_before = state is not None and self._catalog.moves_with_archive(database)
-            if not shared and not came_before:
-                others = await asyncio.to_thread(self._archive.names, database.id)
-                if others:
-                    # They would be mixed with those that come, and be removed if it did not come after all.
-                    _log.error("%s cannot move here: the archive has other objects of it", database.id)
-                    raise StoreUnavailable(retry_after_ms=1_000)
+            if not shared:
+                self._claimed.add(database.id)
+                await asyncio.to_thread(self._make_way, database, came_before=came_before)
             await self._catalog.come(database, with_archive=not shared)
             self._attempts[database.id] = attempt
         return shared
+
+    def _make_way(self, database: Database, *, came_before: bool) -> None:
+        """Note that the database comes with its objects, and remove what a lost folder has left of it."""
+        if not came_before and self._archive.names(database.id):
+            if not self._notes.own().get(database.id):
+                # They would be mixed with those that come, and be removed if it did not come after all.
+                _log.error("%s cannot move here: the archive has other objects of it", database.id)
+                raise StoreUnavailable(retry_after_ms=1_000)
+            self._archive.remove_folder(database.id)
+        if not self._notes.claim(database.id):
+            # It was to come to another shard of this archive, which removes what has come before that.
+            raise StoreUnavailable(retry_after_ms=1_000)
+        self._ownership.check()
+        self._notes.note(database.id)
 
     async def missing(self, database: Database, attempt: str, folder: str, names: Sequence[str]) -> list[str]:
         """Those of the names within a folder of a coming database that the archive lacks. Raises StoreUnavailable."""
@@ -269,6 +285,8 @@ class Moves:
     async def _move(self, database: Database, move: Move, other: OtherShard) -> None:
         arriving = Arriving(replace(database, generation=database.generation + 1), secrets.token_hex(16))
         mirror = Mirror(self._archive, other, arriving, database.generation, self._data_dir)
+        # From now on it may lie elsewhere, and its objects be those of another shard of this archive.
+        await asyncio.to_thread(self._notes.remove, database.id)
         with_archive = await mirror.begin()
         if with_archive:
             await mirror.send()
@@ -365,6 +383,29 @@ class Moves:
         file = generation.path(self._data_dir, database)
         if self._usage.resize(database, file.stat().st_size if here else None):
             self._meters.level_changed(STORE, database.account_id, STORAGE)
+
+    async def _clear_notes(self) -> None:
+        """Remove notes of databases that have come or do not come, and what a lost folder has left of such a one."""
+        if not self._claims_known:
+            self._claimed.update(await asyncio.to_thread(self._notes.own))
+            self._claims_known = True
+        for database_id in list(self._claimed):
+            state = self._catalog.state(database_id)
+            if state in (State.COMING, State.ARRIVING, State.GONE):
+                continue
+            _, placed = await self._control.databases()
+            known = state is not None or database_id in [one.id for one in placed]
+            async with self._deciding:
+                if self._catalog.state(database_id) is state:
+                    self._ownership.check()
+                    await asyncio.to_thread(self._clear_note, database_id, known=known)
+                    self._claimed.discard(database_id)
+
+    def _clear_note(self, database_id: str, *, known: bool) -> None:
+        # What is claimed alone may have been claimed by two, and be there for the other.
+        if not known and self._notes.own().get(database_id):
+            self._archive.remove_folder(database_id)
+        self._notes.remove(database_id)
 
     async def _forget(self, database: Database) -> None:
         """Remove what is here of a database that lies elsewhere."""
