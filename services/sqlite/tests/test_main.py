@@ -19,7 +19,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     (tmp_path / "tovuk_sqlite_native.py").write_text("INTERFACE = 1\n")
     started: list[Process] = []
 
-    async def start(**said: str) -> Process:
+    async def start(*arguments: str, **said: str) -> Process:
         variables = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(tmp_path),
@@ -31,7 +31,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             "TOVUK_METERING_TARGET": f"unix:{tmp_path}/metering.sock",
             **said,
         }
-        command = (sys.executable, "-m", "tovuk_sqlite.main")
+        command = (sys.executable, "-m", "tovuk_sqlite.main", *arguments)
         started.append(await asyncio.create_subprocess_exec(*command, env=variables, stderr=PIPE))
         return started[-1]
 
@@ -68,3 +68,13 @@ async def test_a_folder_that_another_process_has_is_told_in_one_line(start: Star
             _, errors = await process.communicate()
     assert process.returncode == 1
     assert errors.splitlines()[-1].startswith(b"tovuk-sqlite does not start: ") and b"Traceback" not in errors
+
+
+async def test_a_rebuild_without_a_control_says_that_it_goes_on_when_it_is_run_again(
+    start: Start, tmp_path: Path
+) -> None:
+    process = await start("rebuild", TOVUK_SQLITE_ENGINE="stock", TOVUK_SQLITE_ARCHIVE_URL=f"file://{tmp_path}/archive")
+    async with asyncio.timeout(30):
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"goes on when it is run again: service_unavailable" in errors and b"Traceback" not in errors

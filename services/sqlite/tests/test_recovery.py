@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
 from tovuk_sqlite.store.s3_archive import S3Archive
+from tovuk_sqlite.store.wal import Salts
 
 HURT, WHOLE = Target("account", "service", "HURT"), Target("account", "service", "WHOLE")
 #: What the first counts to; when it gets bases, after its first one, and its backup.
@@ -241,11 +243,33 @@ def _all_bases_flipped(archive: Archive, lost: Lost) -> None:
         _flip(archive, name)
 
 
+def _rotten(archive: Archive, names: list[str]) -> None:
+    """Bases that are what was put there, and which SQLite finds damaged."""
+    for name in names:
+        content = archive.get(name)
+        # The header stays, and nothing that it leads to.
+        content = content[:100] + bytes(len(content) - 100)
+        place, _, last = name.rpartition("/")
+        base = segments.BaseName(int(last.split("-")[1]), len(content), sha256(content).hexdigest())
+        archive.remove(name)
+        archive.put(f"{place}/{segments.base_name(base)}", content)
+
+
+def _newest_base_rotten(archive: Archive, lost: Lost) -> None:
+    _rotten(archive, _bases(archive, lost)[-1:])
+
+
+def _all_bases_rotten(archive: Archive, lost: Lost) -> None:
+    _rotten(archive, _bases(archive, lost))
+
+
 def _history_gone(archive: Archive, lost: Lost) -> None:
     archive.remove_folder(segments.folder(lost.hurt))
 
 
-@pytest.mark.parametrize("damage", [_newest_base_flipped, _newest_base_gone, _group_gone, _strange_backup])
+@pytest.mark.parametrize(
+    "damage", [_newest_base_flipped, _newest_base_gone, _newest_base_rotten, _group_gone, _strange_backup]
+)
 async def test_what_is_damaged_and_not_needed_costs_nothing(
     shard: Shard, archive: Archive, lost: Lost, damage: Callable[[Archive, Lost], None]
 ) -> None:
@@ -315,7 +339,7 @@ async def test_where_the_history_ends_before_a_backup_that_is_what_comes_back(
         assert await shard.number(node) == BACKED_UP_AFTER
 
 
-@pytest.mark.parametrize("damage", [_all_bases_gone, _all_bases_flipped, _history_gone])
+@pytest.mark.parametrize("damage", [_all_bases_gone, _all_bases_flipped, _all_bases_rotten, _history_gone])
 async def test_without_a_history_a_whole_backup_is_left_or_nothing(
     shard: Shard, archive: Archive, lost: Lost, damage: Callable[[Archive, Lost], None]
 ) -> None:
@@ -331,6 +355,24 @@ async def test_without_a_history_a_whole_backup_is_left_or_nothing(
     async with shard.serving() as node:
         assert await node.run(HURT, "select count(*) from sqlite_master") == [[0]]
         assert (await node.backups.list(HURT)).backups == [lost.backup]
+
+
+async def test_a_generation_that_leans_on_the_end_of_the_one_before_is_damaged_with_that(
+    shard: Shard, archive: Archive, lost: Lost
+) -> None:
+    header = segments.SegmentHeader(lost.hurt, 2, 0, 1, 4096, Salts(0, 0), 0, (0, 0), ())
+    place = segments.folder(lost.hurt, 2, 0)
+    archive.put(f"{place}/{segments.base_name(segments.end_before(lost.lost_at_ms))}", b"")
+    archive.put(f"{place}/{segments.segment_name(segments.SegmentName(0, 0, 1, 0, 0))}", segments.encode(header, []))
+    last = _objects(archive, lost)[-1]
+    content = archive.get(last)
+    _flip(archive, last)
+    whole, (loss,) = await shard.rebuild()
+    assert not whole and lost.told[-3][1] < loss.at_ms <= lost.told[-2][1]
+    archive.put(last, content)
+    assert await shard.rebuild() == (True, [])
+    async with shard.serving() as node:
+        assert await shard.number(node) == TICKS
 
 
 async def test_an_archive_that_has_nothing_at_all_rebuilds_nothing(tmp_path: Path, engine: Engine, lost: Lost) -> None:

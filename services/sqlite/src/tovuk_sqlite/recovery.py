@@ -131,11 +131,11 @@ class _Shipped:
         # Of the one between the lost process may have made a base, or be about to, if it is not as lost as it looks.
         return max(numbers) + 2 if numbers else 1
 
-    def strangers(self) -> Iterator[str]:
-        """Names within the history that it gives to nothing: what should lie there may lie under them."""
-        for number, groups in self.generations.items():
-            for group in groups:
-                yield from (f"{number:06}/{group.number:012}/{name}" for name in group.strangers)
+    @property
+    def strangers(self) -> list[str]:
+        """Names in that generation's history that it gives to nothing: what should lie there may lie under them."""
+        groups = self.generations.get(self.newest, ())
+        return [f"{self.newest:06}/{group.number:012}/{name}" for group in groups for name in group.strangers]
 
     def kept(self, now_ms: int, until_ms: int) -> Kept:
         """What a database that is as it was at `until_ms` can be put back to: no moment after that one.
@@ -185,9 +185,8 @@ class _Lost:
 
     def rebuild(self) -> int:
         """Make the database's file of its newest state; its bytes. Raises _NotWhole."""
-        strangers = list(self.shipped.strangers())
-        if strangers:
-            raise _NotWhole(f"{strangers[0]} is no object of its history")
+        for name in self.shipped.strangers:
+            raise _NotWhole(f"{name} is no object of its history")
         if not self.shipped.newest:
             raise _NotWhole("the archive has no history of it")
         with _damage():
@@ -212,7 +211,7 @@ class _Lost:
                 continue
             if isinstance(state, Backup):
                 return DataLoss(self.database, problem, state.created_at_ms, state.id)
-            if not state.problem and number == self.shipped.newest and not any(self.shipped.strangers()):
+            if not state.problem and number == self.shipped.newest and not self.shipped.strangers:
                 _log.warning("of %s something is damaged, and nothing is lost: %s", self.database.id, problem)
                 return None
             problems = dict.fromkeys(one for one in (problem, state.problem) if one)
