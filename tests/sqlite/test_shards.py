@@ -170,6 +170,62 @@ async def test_a_lost_shard_is_rebuilt_from_what_was_shipped_to_its_bucket(
 
 
 @pytest.fixture
+def apart(tmp_path: Path) -> Iterator[Composition]:
+    """Two shards with an archive each, outside of their folders."""
+    own = {
+        name: {
+            "TOVUK_SQLITE_OWNERSHIP_SECONDS": str(_OWNED_S),
+            "TOVUK_SQLITE_ARCHIVE_URL": f"file://{tmp_path}/archive-of-{name}",
+        }
+        for name in ("sqlite", "sqlite-2")
+    }
+    with Composition.started(tmp_path, own_settings=own, shards=2) as started:
+        yield started
+
+
+@pytest.mark.soak
+async def test_what_a_move_brought_to_a_shard_that_was_lost_then_is_removed_and_the_database_moves_there_again(
+    apart: Composition, tmp_path: Path
+) -> None:
+    tenant, operator = Tenant.made(apart.url, apart.token), Operator(apart.url, apart.token)
+    databases = [TenantDatabase(tenant, f"DB{number}") for number in range(2)]
+    for database in databases:
+        database.query("CREATE TABLE t (v)")
+        for _ in range(20):
+            database.query("INSERT INTO t VALUES (randomblob(1000000))")
+        database.backed_up()
+    found = tenant.request("GET", f"/v1/services/{tenant.service}/resources").json()["sqliteDatabases"]
+    here, there = operator.shard_of(found[0]["id"]), operator.shard_of(found[1]["id"])
+    assert here != there
+    database_id, theirs = found[0]["id"], tmp_path / f"archive-of-{there}"
+    for comes_after in (True, False):
+        assert operator.move(database_id, there).is_success
+        while not any(theirs.glob(f"{database_id}/*/*")):  # noqa: ASYNC110 nobody tells
+            await asyncio.sleep(0.001)
+        apart.kill(there)
+        shutil.rmtree(apart.folder(there))
+        assert len([*theirs.glob("coming/*")]) == 2
+        if not comes_after:
+            assert operator.move(database_id, here).is_success
+        assert apart.run(there, "rebuild")[0] == 0
+        apart.start(there)
+        deadline = time.monotonic() + 60
+        while any(theirs.glob("coming/*")) or (comes_after and operator.databases()[there] != 2):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(_POLL_S)
+        if comes_after:
+            await operator.moved(database_id, here)
+            while any(theirs.glob(f"{database_id}/*")):  # noqa: ASYNC110 nobody tells
+                await asyncio.sleep(_POLL_S)
+    assert not any(theirs.glob(f"{database_id}/*"))
+    operator.close()
+    for database in databases:
+        assert database.rows("SELECT count(*) FROM t") == [[20]]
+        assert database.put_back(backupId=database.listed()["backups"][0]["id"])
+        database.close()
+
+
+@pytest.fixture
 def short_owned(tmp_path: Path) -> Iterator[Composition]:
     """A shard whose ownership is short, and a second process that may have its name."""
     with Composition.started(tmp_path, own_settings={"sqlite": _SHORT}, shards=2) as started:
