@@ -255,6 +255,13 @@ def _rotten(archive: Archive, names: list[str]) -> None:
         archive.put(f"{place}/{segments.base_name(base)}", content)
 
 
+def _begun_anew(archive: Archive, lost: Lost) -> None:
+    """A generation that has begun, maybe with a restore, and has neither a base nor one to lean on."""
+    header = segments.SegmentHeader(lost.hurt, 2, 0, 1, 4096, Salts(0, 0), 0, (0, 0), ())
+    first = segments.segment_name(segments.SegmentName(0, 0, 1, 0, 0))
+    archive.put(f"{segments.folder(lost.hurt, 2, 0)}/{first}", segments.encode(header, []))
+
+
 def _newest_base_rotten(archive: Archive, lost: Lost) -> None:
     _rotten(archive, _bases(archive, lost)[-1:])
 
@@ -288,6 +295,7 @@ async def test_what_is_damaged_and_not_needed_costs_nothing(
         (_last_flipped, TICKS - 1),
         (_last_empty, TICKS - 1),
         (_another_ones, TICKS - 1),
+        (_begun_anew, TICKS),
     ],
 )
 async def test_a_damaged_database_holds_up_no_other_and_comes_back_as_it_was_before_the_damage_where_that_is_accepted(
@@ -360,10 +368,9 @@ async def test_without_a_history_a_whole_backup_is_left_or_nothing(
 async def test_a_generation_that_leans_on_the_end_of_the_one_before_is_damaged_with_that(
     shard: Shard, archive: Archive, lost: Lost
 ) -> None:
-    header = segments.SegmentHeader(lost.hurt, 2, 0, 1, 4096, Salts(0, 0), 0, (0, 0), ())
-    place = segments.folder(lost.hurt, 2, 0)
-    archive.put(f"{place}/{segments.base_name(segments.end_before(lost.lost_at_ms))}", b"")
-    archive.put(f"{place}/{segments.segment_name(segments.SegmentName(0, 0, 1, 0, 0))}", segments.encode(header, []))
+    _begun_anew(archive, lost)
+    base = segments.base_name(segments.end_before(lost.lost_at_ms))
+    archive.put(f"{segments.folder(lost.hurt, 2, 0)}/{base}", b"")
     last = _objects(archive, lost)[-1]
     content = archive.get(last)
     _flip(archive, last)

@@ -115,14 +115,8 @@ class _Shipped:
 
     @property
     def newest(self) -> int:
-        """The generation whose end is the newest state; 0 where there is none.
-
-        One that has neither bases nor commits goes on from the end of the one before.
-        """
-        for number, groups in self.generations.items():
-            if any(group.bases or any(name.first_ms for name in group.segments) for group in groups):
-                return number
-        return 0
+        """The generation whose end is the newest state; 0 where there is none."""
+        return max(self.generations, default=0)
 
     @property
     def next(self) -> int:
