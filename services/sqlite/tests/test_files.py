@@ -38,6 +38,21 @@ async def test_a_small_log_stays(node: Any) -> None:
     assert _main_bytes(node) == before
 
 
+async def test_a_log_that_was_copied_back_is_so_again_when_it_has_grown_as_much_again(node: Any) -> None:
+    target = await node.create()
+    await node.long(target, "create table t(a)")
+    await node.long(target, FILL.format(CHECKPOINT_BYTES // 1_000))
+    await node.files.checkpoint()
+    before = _main_bytes(node)
+    # The log's file is as large as before, and what it holds of it is small.
+    await node.long(target, FILL.format(CHECKPOINT_BYTES // 4_000))
+    await node.files.checkpoint()
+    assert _main_bytes(node) == before
+    await node.long(target, FILL.format(CHECKPOINT_BYTES // 1_000))
+    await node.files.checkpoint()
+    assert _main_bytes(node) > before + CHECKPOINT_BYTES
+
+
 async def test_the_log_of_a_file_that_is_copied_is_copied_back_once_it_was_read(node: Any) -> None:
     target = await node.create()
     await node.long(target, "create table t(a)")

@@ -16,7 +16,7 @@ from tovuk_kit.clock import FakeClock
 from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.history import Chain, Origin
-from tovuk_sqlite.limits import COMPACT_AFTER_MS
+from tovuk_sqlite.limits import CHECKPOINT_BYTES, COMPACT_AFTER_MS
 from tovuk_sqlite.store import copies
 from tovuk_sqlite.store.backups import Status
 from tovuk_sqlite.store.base import Engine, Writer
@@ -463,6 +463,56 @@ async def test_a_checkpoint_ships_what_nobody_shipped_before(tmp_path: Path, eng
         story.clock.advance(1_000)
         await story.tick()
         assert await asyncio.to_thread(story.at, story.told[2][1] + 500, tmp_path / "then") == third
+
+
+async def test_writes_are_answered_while_a_log_that_has_grown_is_shipped(tmp_path: Path, engine: Engine) -> None:
+    archive = WatchedArchive(tmp_path / "archive", "store")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        await story.node.shipping.close()
+        begun, go_on = threading.Event(), threading.Event()
+        half = ("insert into filler values (zeroblob(?))", [CHECKPOINT_BYTES // 2])
+        await story.tick(half, half)
+
+        def wait() -> None:
+            begun.set()
+            assert go_on.wait(30)
+
+        archive.meanwhile = wait
+        looking = asyncio.create_task(story.node.files.checkpoint())
+        assert await asyncio.to_thread(begun.wait, 30)
+        before = (await story.chain()).path.stat().st_size
+        try:
+            await asyncio.wait_for(story.tick(), 20)
+            assert not looking.done()
+        finally:
+            go_on.set()
+            archive.meanwhile = None
+        await looking
+        assert (await story.chain()).path.stat().st_size > before + CHECKPOINT_BYTES
+        assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then") == story.told[-1][0]
+
+
+async def test_a_log_that_was_full_once_leaves_no_gap_when_the_archive_is_away_for_a_moment(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tovuk_sqlite.history.HISTORY_WAL_BYTES_MAX", 500_000)
+    archive = AwayArchive(tmp_path / "archive", "store")
+    async with told(tmp_path, engine, StoryClock(), archive) as story:
+        chain = await story.chain()
+        await story.tick("insert into filler values (zeroblob(1000000))")
+        await story.checkpoint()
+        await story.tick()
+        archive.away = True
+        lost_ms = story.clock.wall_ms()
+        now = await story.tick()
+        await story.checkpoint()
+        archive.away = False
+        assert chain.wal.stat().st_size > 500_000
+        assert not chain.gap.exists()
+        story.clock.advance(1_000)
+        await story.tick()
+        await story.shipped()
+        assert await asyncio.to_thread(story.at, lost_ms + 50, tmp_path / "then") == now
 
 
 async def test_an_archive_that_is_away_for_long_costs_history_and_no_write(

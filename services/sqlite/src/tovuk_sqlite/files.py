@@ -60,7 +60,6 @@ class _Open:
         "suspended",
         "threads",
         "writer",
-        "written",
     )
 
     def __init__(self, database: Database, path: Path, chain: Chain) -> None:
@@ -74,8 +73,6 @@ class _Open:
         self.at_once: Reader | None = None
         self.opening = Lock()
         self.writer: Writer | None = None
-        #: Since the last checkpoint.
-        self.written = False
         self.running = 0
         #: Those inside; one whose caller has left stays a while longer.
         self.threads: set[int] = set()
@@ -160,7 +157,6 @@ class Files:
 
         def work(file: _Open) -> T:
             writer = self._writer(file)
-            file.written = True
             with self._history.writing(file.chain, writer):
                 return job(writer)
 
@@ -175,12 +171,13 @@ class Files:
                     return
                 with copies.faults():
                     pin.follow()
-            if self._history.checkpoint(file.chain, self._writer(file)):
-                file.written = False
+            self._history.checkpoint(file.chain, self._writer(file))
 
         for key, file in list(self._open.items()):
-            wal = file.chain.wal
-            if file.written and wal.exists() and wal.stat().st_size > CHECKPOINT_BYTES and self._open.get(key) is file:
+            if file.chain.grown_bytes < CHECKPOINT_BYTES:
+                continue
+            await asyncio.to_thread(self._history.catch_up, file.chain)
+            if self._open.get(key) is file:
                 await self._run(file.database, "write", 1, work)
 
     def _writer(self, file: _Open) -> Writer:

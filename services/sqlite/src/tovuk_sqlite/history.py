@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +25,7 @@ from tovuk_sqlite.limits import (
     COMPACT_AFTER_MS,
     HISTORY_SLICE_MS,
     HISTORY_WAL_BYTES_MAX,
+    PAGE_BYTES,
     QUERY_SECONDS_MAX,
     SEGMENT_ENTRIES_MAX,
     SEGMENTS_BYTES_MIN,
@@ -93,6 +94,8 @@ class Chain:
         #: What is not shipped, in order. The writer appends.
         self.commits: deque[Commit] = deque()
         self.latest: Commit | None = None
+        #: The latest one when the WAL was copied back last, as far as readers let it be.
+        self.copied: Commit | None = None
         #: Jobs of the writer that were begun and ended; they run one at a time.
         self.begun = self.ended = 0
         #: No commit has an earlier time from now on.
@@ -112,6 +115,19 @@ class Chain:
     def wal(self) -> Path:
         """The WAL's file."""
         return self.path.with_name(f"{self.path.name}-wal")
+
+    @property
+    def wal_bytes(self) -> int:
+        """Pages of the WAL up to the latest commit. The file is larger where a run before was longer."""
+        return 0 if self.latest is None else self.latest.frames * PAGE_BYTES
+
+    @property
+    def grown_bytes(self) -> int:
+        """Those that came since the WAL was copied back last."""
+        latest, copied = self.latest, self.copied
+        if latest is None or copied is None or copied.salts != latest.salts:
+            return self.wal_bytes
+        return (latest.frames - copied.frames) * PAGE_BYTES
 
     @property
     def gap(self) -> Path:
@@ -162,21 +178,28 @@ class History:
             self._note(chain, writer)
             chain.ended += 1
 
-    def checkpoint(self, chain: Chain, writer: Writer) -> bool:
-        """Ship what is left and copy the WAL back; whether that was done. On the writer's thread, between its jobs."""
-        full = chain.wal.stat().st_size >= HISTORY_WAL_BYTES_MAX
+    def catch_up(self, chain: Chain) -> None:
+        """Ship what is left, so that a checkpoint finds little to ship and holds the writer shortly."""
+        if not self._away:
+            # Where it fails, `checkpoint` knows that the archive is away.
+            with suppress(TovukError):
+                self.ship(chain)
+
+    def checkpoint(self, chain: Chain, writer: Writer) -> None:
+        """Ship what is left, and where that is done copy the WAL back. On the writer's thread, between its jobs."""
+        full = chain.wal_bytes >= HISTORY_WAL_BYTES_MAX
         if self._away and not full:
             # Nobody waits with the writer in hand for an archive that does not answer.
-            return False
+            return
         if not chain.lock.acquire(timeout=_CHECKPOINT_WAIT_S):
-            return False
+            return
         try:
             if not self._shipped_all(chain):
                 if not full:
-                    return False
+                    return
                 self._leave_gap(chain)
             writer.checkpoint()
-            return True
+            chain.copied = chain.latest
         finally:
             chain.lock.release()
 

@@ -80,7 +80,7 @@ STATEMENT_CACHE_ENTRIES_MAX: Final = 20_000
 OPEN_ENTRIES_MAX: Final = 128
 #: Databases the cache of lookups holds.
 DATABASE_CACHE_ENTRIES_MAX: Final = 10_000
-#: Pages of the WAL after which it is copied back.
+#: What a WAL grows by until it is copied back: writes wait meanwhile, the longer the more there is.
 CHECKPOINT_BYTES: Final = 4 * _MIB_BYTES
 #: Reads that wait for their next page, of all accounts and of one; and how long. Their snapshots keep the WAL from
 #: being copied back.

@@ -13,7 +13,7 @@ from tovuk_sqlite.moves import Moves
 from tovuk_sqlite.ownership import Ownership
 
 #: Seconds between looks at deletions under way, at the registry, at the WALs, at what expired, and at moves.
-DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S, MOVES_S = 1.0, 5.0, 1.0, 1.0, 1.0, 1.0
+DELETIONS_S, REGISTRY_S, SHRINK_S, PAGES_S, CHECKPOINT_S, MOVES_S = 1.0, 5.0, 1.0, 1.0, 0.1, 1.0
 EXPIRY_S, HISTORY_S = 60.0, 3_600.0
 
 
