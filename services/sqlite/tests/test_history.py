@@ -14,10 +14,10 @@ from sqlite_node import Node, sqlite_node, until
 
 from tovuk_kit.clock import FakeClock
 from tovuk_kit.errors import StoreUnavailable, TovukError
+from tovuk_sqlite.chain import Chain, Origin
 from tovuk_sqlite.directory import Target
-from tovuk_sqlite.history import Chain, Origin
 from tovuk_sqlite.limits import CHECKPOINT_BYTES, COMPACT_AFTER_MS
-from tovuk_sqlite.store import copies
+from tovuk_sqlite.store import copies, expiry
 from tovuk_sqlite.store.backups import Status
 from tovuk_sqlite.store.base import Engine, Writer
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
@@ -395,15 +395,15 @@ async def test_a_generation_that_came_from_another_shard_goes_on_from_the_end_of
         now = await story.tick("delete from filler where rowid = (select min(rowid) from filler)")
         assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then", 2) == now
     assert await asyncio.to_thread(story.at, came_ms, tmp_path / "then", 2) == before
-    assert history.earliest_ms(chain.database_id, 2) <= came_ms
+    assert expiry.earliest_ms(story.node.archive, chain.database_id, 2) <= came_ms
     first = tmp_path / "archive" / chain.database_id / "history" / "000001"
     ended = {1: story.clock.wall_ms()}
     story.clock.advance(1_000)
-    history.expire(chain.database_id, ended, story.clock.wall_ms())
+    expiry.expire(story.node.archive, chain.database_id, ended, story.clock.wall_ms())
     assert first.exists()
     assert chain.base_wanted
     history.take_base(chain)
-    history.expire(chain.database_id, ended, story.clock.wall_ms())
+    expiry.expire(story.node.archive, chain.database_id, ended, story.clock.wall_ms())
     assert not first.exists()
     assert await asyncio.to_thread(story.at, story.clock.wall_ms(), tmp_path / "then", 2) == now
 

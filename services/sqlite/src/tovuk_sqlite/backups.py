@@ -18,6 +18,7 @@ from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.ids import new_id
 from tovuk_kit.leases import Meters
+from tovuk_sqlite.chain import Origin
 from tovuk_sqlite.directory import Directory, Target
 from tovuk_sqlite.errors import (
     BackupInterrupted,
@@ -31,10 +32,10 @@ from tovuk_sqlite.errors import (
 )
 from tovuk_sqlite.files import Files
 from tovuk_sqlite.gates import Gates
-from tovuk_sqlite.history import History, Origin
+from tovuk_sqlite.history import History
 from tovuk_sqlite.limits import BACKUP_DAYS, BACKUP_ENTRIES_MAX, BACKUPS_CONCURRENT_ENTRIES_MAX
 from tovuk_sqlite.room import STORAGE, Room
-from tovuk_sqlite.store import copies, generation
+from tovuk_sqlite.store import copies, expiry, generation
 from tovuk_sqlite.store.archive import Archive
 from tovuk_sqlite.store.backups import (
     Backup,
@@ -125,7 +126,7 @@ class Backups:
         """The database's backups and restores, the newest first. Raises DatabaseNotFound."""
         database = await self._directory.resolve(target)
         try:
-            earliest_ms = await asyncio.to_thread(self._history.earliest_ms, database.id)
+            earliest_ms = await asyncio.to_thread(expiry.earliest_ms, self._archive, database.id)
         except (StoreUnavailable, StorageFull):
             earliest_ms = None
         async with self._flipping:
@@ -151,7 +152,7 @@ class Backups:
         """
         database = await self._directory.resolve(target)
         number = self._generation_at(database, at_ms)
-        earliest_ms = await asyncio.to_thread(self._history.earliest_ms, database.id, number)
+        earliest_ms = await asyncio.to_thread(expiry.earliest_ms, self._archive, database.id, number)
         if at_ms > self._clock.wall_ms() or earliest_ms is None or at_ms < earliest_ms:
             raise MomentUnavailable
         async with self._in_place(target) as database:
@@ -307,7 +308,8 @@ class Backups:
             until_ms = self._clock.wall_ms() - days * _DAY_MS
             self._tended = database.id
             try:
-                await asyncio.to_thread(self._history.expire, database.id, self._rows.ends(database.id), until_ms)
+                ended = self._rows.ends(database.id)
+                await asyncio.to_thread(expiry.expire, self._archive, database.id, ended, until_ms)
                 await asyncio.to_thread(self._history.compact, database.id, database.generation)
             finally:
                 self._tended = ""

@@ -15,8 +15,9 @@ from threading import Lock, get_ident
 from typing import TypeVar
 
 from tovuk_kit.errors import TovukError
+from tovuk_sqlite.chain import Chain
 from tovuk_sqlite.crew import Crew
-from tovuk_sqlite.history import Chain, History
+from tovuk_sqlite.history import History
 from tovuk_sqlite.limits import CHECKPOINT_BYTES, OPEN_ENTRIES_MAX, READS_CONCURRENT_MAX
 from tovuk_sqlite.store import copies, generation
 from tovuk_sqlite.store.base import Database, Engine, Reader, Writer

@@ -10,22 +10,19 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from tovuk_kit.clock import Clock
 from tovuk_kit.errors import StorageFull, StoreUnavailable, TovukError
 from tovuk_kit.files import sync_folder
+from tovuk_sqlite.chain import Chain, Commit, Origin, Position
 from tovuk_sqlite.limits import (
     COMPACT_AFTER_MS,
     HISTORY_SLICE_MS,
     HISTORY_WAL_BYTES_MAX,
-    PAGE_BYTES,
     QUERY_SECONDS_MAX,
     SEGMENT_ENTRIES_MAX,
     SEGMENTS_BYTES_MIN,
@@ -37,8 +34,6 @@ from tovuk_sqlite.store.base import Engine, Writer
 from tovuk_sqlite.store.segments import BaseName, SegmentHeader, SegmentName, Slice
 from tovuk_sqlite.store.wal import Salts
 
-#: Before a file has a WAL.
-_NO_SALTS: Final = Salts(0, 0)
 #: How long a checkpoint waits for a shipment under way; the next one comes soon.
 _CHECKPOINT_WAIT_S: Final = 0.5
 #: How far a file's time may lag behind the clock: a tick of the kernel's.
@@ -46,93 +41,6 @@ _FILE_TIME_MS: Final = 10
 _JOB_POLL_S: Final = 0.002
 
 _log = logging.getLogger(__name__)
-
-
-class Commit(NamedTuple):
-    """So many frames of a run of the WAL are committed, at the latest at this time."""
-
-    salts: Salts
-    frames: int
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """How far a WAL is shipped."""
-
-    salts: Salts
-    frames: int
-    #: Of the last frame, or of the WAL's header.
-    checksum: tuple[int, int]
-
-
-class Origin(StrEnum):
-    """What a generation begins with."""
-
-    #: Whatever its file holds: a copy of it has to be the base.
-    FILE = "file"
-    #: What a restore made, which was put into the archive as its base before, if that took it.
-    RESTORE = "restore"
-    #: The pages that the generation before ended with, at another shard.
-    MOVE = "move"
-
-
-class Chain:
-    """The history of one generation of one database, as it goes on."""
-
-    def __init__(self, database_id: str, number: int, path: Path, origin: Origin, before_ms: int) -> None:
-        self.database_id = database_id
-        self.generation = number
-        self.path = path
-        self.origin = origin
-        #: When the generation before ended, where this one came from another shard.
-        self.before_ms = before_ms
-        #: Held by whoever reads the WAL to ship it, or makes a checkpoint.
-        self.lock = threading.Lock()
-        #: Held by whoever takes a base: there is one file to copy into.
-        self.base_lock = threading.Lock()
-        #: What is not shipped, in order. The writer appends.
-        self.commits: deque[Commit] = deque()
-        self.latest: Commit | None = None
-        #: The latest one when the WAL was copied back last, as far as readers let it be.
-        self.copied: Commit | None = None
-        #: Jobs of the writer that were begun and ended; they run one at a time.
-        self.begun = self.ended = 0
-        #: No commit has an earlier time from now on.
-        self.floor_ms = 0
-        #: How far the WAL was shipped when the history was marked as ended.
-        self.end: _Position | None = None
-        #: None until the archive was asked where the process before ended.
-        self.position: _Position | None = None
-        #: The next segment's number, and the group it goes to.
-        self.seq = self.group = 0
-        self.base_wanted = False
-        #: What a rebuild would read since the last base.
-        self.segments = self.segment_bytes = 0
-        self.dropped = False
-
-    @property
-    def wal(self) -> Path:
-        """The WAL's file."""
-        return self.path.with_name(f"{self.path.name}-wal")
-
-    @property
-    def wal_bytes(self) -> int:
-        """Pages of the WAL up to the latest commit. The file is larger where a run before was longer."""
-        return 0 if self.latest is None else self.latest.frames * PAGE_BYTES
-
-    @property
-    def grown_bytes(self) -> int:
-        """Those that came since the WAL was copied back last."""
-        latest, copied = self.latest, self.copied
-        if latest is None or copied is None or copied.salts != latest.salts:
-            return self.wal_bytes
-        return (latest.frames - copied.frames) * PAGE_BYTES
-
-    @property
-    def gap(self) -> Path:
-        """A file that says, durably, that frames left the WAL before they were shipped."""
-        return self.path.with_name(f"{self.path.name}-gap")
 
 
 class History:
@@ -299,39 +207,13 @@ class History:
         with copies.faults():
             rebuild.rebuild(self._archive, database_id, number, at_ms, last_seq, path)
 
-    def earliest_ms(self, database_id: str, first: int = 0) -> int | None:
-        """The earliest moment that can be rebuilt, of the generations from `first` on."""
-        for name in self._archive.names(segments.folder(database_id)):
-            if int(name) >= first:
-                for group in rebuild.groups(self._archive, database_id, int(name)):
-                    if group.bases:
-                        return group.bases[0].from_ms
-        return None
-
-    def expire(self, database_id: str, ended: dict[int, int], until_ms: int) -> None:
-        """Remove what no moment after `until_ms` needs. `ended` says when generations were replaced."""
-        # By the one after it, whose base stands for its end.
-        leaned_on = False
-        for number in sorted(map(int, self._archive.names(segments.folder(database_id))), reverse=True):
-            if ended.get(number, until_ms + 1) <= until_ms and not leaned_on:
-                self._archive.remove_folder(segments.folder(database_id, number))
-                continue
-            groups = rebuild.groups(self._archive, database_id, number)
-            bases = [(group.number, base) for group in groups for base in group.bases]
-            first = [one for one in bases if one[1].from_ms <= until_ms][-1:] or bases[:1]
-            leaned_on = any(not base.sha256 for _, base in first)
-            kept = max((group for group, base in first if base.from_ms <= until_ms), default=0)
-            for group in groups:
-                if group.number < kept:
-                    self._archive.remove_folder(segments.folder(database_id, number, group.number))
-
     def compact(self, database_id: str, current: int) -> None:
         """Put the segments together that nobody ships after any more: thousands of objects become a few.
 
         `current` is the generation that goes on.
         """
         until_ms = self._clock.wall_ms() - COMPACT_AFTER_MS
-        for number in map(int, self._archive.names(segments.folder(database_id))):
+        for number in rebuild.generations(self._archive, database_id):
             try:
                 with _faults():
                     compaction.compact(
@@ -406,17 +288,17 @@ class History:
         """Ship the next commits of one run of the WAL."""
         header = wal.read_header(fd)
         assert chain.position is not None
-        before = chain.position.salts
+        before = chain.position
         if (
             header is None
             or first.salts != header.salts
-            or not (before == first.salts or _follows(first.salts, before))
+            or not (before.salts == first.salts or before.is_before(first.salts))
         ):
             self._lose_track(chain, fd, header)
             return
-        if first.salts != before:
+        if first.salts != before.salts:
             # Checkpoints are made only when all is shipped, so nothing of the run before is missing.
-            chain.position = _Position(header.salts, 0, header.checksum)
+            chain.position = Position.at_start(header)
         start = chain.position.frames
         commits = []
         floor_ms = chain.floor_ms
@@ -435,7 +317,7 @@ class History:
         if count:
             slices, images = _slices(found, start, commits)
             checksum = found[-1][0].checksum
-            self._put(chain, _Position(first.salts, start + count, checksum), header.page_bytes, slices, images)
+            self._put(chain, Position(first.salts, start + count, checksum), header.page_bytes, slices, images)
         end = start + count
         while chain.commits and chain.commits[0].salts == first.salts and chain.commits[0].frames <= end:
             chain.commits.popleft()
@@ -448,7 +330,7 @@ class History:
     def _put(
         self,
         chain: Chain,
-        position: _Position,
+        position: Position,
         page_bytes: int,
         slices: tuple[Slice, ...],
         images: list[memoryview],
@@ -479,13 +361,13 @@ class History:
 
     def _begin(self, chain: Chain, seq: int, fd: int | None, header: wal.Header | None) -> None:
         """Begin a history, or go on after a gap, which a number left out marks."""
-        position = _Position(_NO_SALTS, 0, (0, 0))
+        position = Position.at_start(None)
         if fd is not None and header is not None:
-            position = _Position(header.salts, 0, header.checksum)
+            position = Position.at_start(header)
             if chain.latest is not None and chain.latest.salts == header.salts:
                 raw = wal.read_frames(fd, header, chain.latest.frames - 1, 1)
                 for frame, _ in wal.frames(raw, header):
-                    position = _Position(header.salts, chain.latest.frames, frame.checksum)
+                    position = Position(header.salts, chain.latest.frames, frame.checksum)
         while chain.commits and (
             chain.commits[0].salts != position.salts or chain.commits[0].frames <= position.frames
         ):
@@ -495,7 +377,7 @@ class History:
         chain.base_wanted = True
         self._due.add(chain)
 
-    def _begin_group(self, chain: Chain, position: _Position) -> None:
+    def _begin_group(self, chain: Chain, position: Position) -> None:
         """From now on segments go to a new group. Its first one is empty: it says where the group begins."""
         chain.group = chain.seq
         chain.segments = chain.segment_bytes = 0
@@ -535,7 +417,7 @@ class History:
         """Find out where the process before ended, and whether the WAL goes on from there."""
         last = self._last_segment(chain)
         if last is not None:
-            position = _Position(last.salts, last.frames, last.checksum)
+            position = Position(last.salts, last.frames, last.checksum)
         elif chain.seq:
             self._begin(chain, chain.seq + 1, fd, header)
             return
@@ -544,13 +426,13 @@ class History:
             if not self._has_base(chain):
                 self._begin(chain, 0, fd, header)
                 return
-            position = _Position(_NO_SALTS, 0, (0, 0))
+            position = Position.at_start(None)
             self._begin_group(chain, position)
-        if chain.gap.exists() or not _continues(fd, header, position):
+        if chain.gap.exists() or not position.is_in(fd, header):
             self._begin(chain, chain.seq + 1, fd, header)
             return
         if header is not None and header.salts != position.salts:
-            position = _Position(header.salts, 0, header.checksum)
+            position = Position.at_start(header)
         chain.position = position
         if fd is None or header is None or chain.commits or chain.begun != chain.ended:
             return
@@ -602,8 +484,8 @@ class History:
 
     def _ended_ms(self, chain: Chain) -> int:
         """When the generation before ended: by another machine's clock, maybe, which is behind no more than ours."""
-        before = [int(name) for name in self._archive.names(segments.folder(chain.database_id))]
-        number = max((number for number in before if number < chain.generation), default=0)
+        every = rebuild.generations(self._archive, chain.database_id)
+        number = max((number for number in every if number < chain.generation), default=0)
         return rebuild.last_ms(rebuild.groups(self._archive, chain.database_id, number)) if number else 0
 
     def _leave_gap(self, chain: Chain) -> None:
@@ -635,23 +517,6 @@ def _faults() -> Iterator[None]:
             yield
     except ObjectMissing as error:
         raise StoreUnavailable(retry_after_ms=1_000) from error
-
-
-def _follows(salts: Salts, before: Salts) -> bool:
-    """Whether a run of the WAL is the next one after another, or the first at all."""
-    return before == _NO_SALTS or salts.run == (before.run + 1) & 0xFFFFFFFF
-
-
-def _continues(fd: int | None, header: wal.Header | None, position: _Position) -> bool:
-    """Whether a WAL goes on where it was shipped up to."""
-    if fd is None or header is None:
-        return position.salts == _NO_SALTS
-    if header.salts != position.salts:
-        return _follows(header.salts, position.salts)
-    if not position.frames:
-        return True
-    raw = wal.read_frames(fd, header, position.frames - 1, 1)
-    return any(frame.checksum == position.checksum for frame, _ in wal.frames(raw, header))
 
 
 def _slices(

@@ -13,7 +13,7 @@ from typing import Final
 
 from tovuk_sqlite.clients.shard import Arriving, OtherShard
 from tovuk_sqlite.limits import CHUNK_BYTES
-from tovuk_sqlite.store import copies, generation, segments
+from tovuk_sqlite.store import copies, generation, rebuild, segments
 from tovuk_sqlite.store.archive import Archive, ObjectMissing
 from tovuk_sqlite.store.backups import objects
 
@@ -70,7 +70,7 @@ class Mirror:
     def _folders(self) -> list[tuple[str, bool]]:
         """Those that may hold what is not there, and whether more may come into them."""
         found = [(objects(self._database_id), True)]
-        numbers = [] if self._old_done else map(int, self._archive.names(segments.folder(self._database_id)))
+        numbers = [] if self._old_done else rebuild.generations(self._archive, self._database_id)
         for number in {self._number, *numbers}:
             groups = list(map(int, self._archive.names(segments.folder(self._database_id, number))))
             growing = groups[-_GROWING_GROUPS:] if number == self._number else []

@@ -145,8 +145,7 @@ class _Shipped:
 
 def _shipped(archive: Archive, database_id: str) -> _Shipped:
     """What is there; of a generation that had not begun, what a restore has left is removed."""
-    names = archive.names(segments.folder(database_id))
-    numbers = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+    numbers = rebuild.generations(archive, database_id)[::-1]
     generations = {number: rebuild.groups(archive, database_id, number) for number in numbers}
     if len(numbers) > 1 and not any(group.segments or group.number for group in generations[numbers[0]]):
         archive.remove_folder(segments.folder(database_id, numbers[0]))

@@ -10,7 +10,8 @@ from typing import Final
 
 from tovuk_kit import tasks
 from tovuk_kit.errors import TovukError
-from tovuk_sqlite.history import Chain, History
+from tovuk_sqlite.chain import Chain
+from tovuk_sqlite.history import History
 from tovuk_sqlite.limits import BASES_ENTRIES_MAX, SHIPMENTS_ENTRIES_MAX
 
 #: Seconds between looks at what was written.

@@ -9,8 +9,8 @@ import apsw
 import pytest
 from sqlite_node import Node, until
 
+from tovuk_sqlite.chain import Chain
 from tovuk_sqlite.directory import Target
-from tovuk_sqlite.history import Chain
 from tovuk_sqlite.store import rebuild
 from tovuk_sqlite.store.salvage import Salvage, salvages
 from tovuk_sqlite.store.segments import Damaged

@@ -22,6 +22,11 @@ class NoHistory(Exception):
     """The moment lies before everything that is kept."""
 
 
+def generations(archive: Archive, database_id: str) -> list[int]:
+    """Those of which something is kept, in order."""
+    return sorted(int(name) for name in archive.names(segments.folder(database_id)) if name.isdecimal())
+
+
 def groups(archive: Archive, database_id: str, generation: int) -> list[Group]:
     """All that is kept of a generation."""
     place = segments.folder(database_id, generation)
