@@ -3,13 +3,19 @@
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from tovuk_kit.files import sync_folder
 from tovuk_kit.sqlite_errors import translated
 from tovuk_sqlite.errors import BackupDamaged
 from tovuk_sqlite.store.base import Engine, Writer
+
+#: What is written before it is synced; the disk has it after some milliseconds.
+_PIECE_BYTES: Final = 1024 * 1024
+_SYNC_EVERY_S: Final = 0.003
 
 
 @contextlib.contextmanager
@@ -19,6 +25,38 @@ def faults() -> Iterator[None]:
         yield
     except OSError as error:
         raise translated(error) from error
+
+
+def pour(source: BinaryIO, file: BinaryIO) -> None:
+    """Copy a file into another, each piece synced: commits of others would wait behind a sync of all of it."""
+    while piece := source.read(_PIECE_BYTES):
+        file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def syncing(path: Path) -> Iterator[None]:
+    """Sync a file that the block makes as it grows: commits of others would wait behind a sync of all of it."""
+    ended = threading.Event()
+
+    def sync() -> None:
+        while not path.exists():
+            if ended.wait(_SYNC_EVERY_S):
+                return
+        # Whoever writes it syncs it at its end, and is told of faults.
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            while not ended.wait(_SYNC_EVERY_S):
+                os.fsync(file.fileno())
+
+    thread = threading.Thread(target=sync, name="sync")
+    thread.start()
+    try:
+        yield
+    finally:
+        # The file is closed after the block: that lets go of the locks that SQLite has on it meanwhile.
+        ended.set()
+        thread.join()
 
 
 def clean(engine: Engine, path: Path) -> None:

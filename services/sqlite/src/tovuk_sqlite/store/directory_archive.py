@@ -32,7 +32,7 @@ class DirectoryArchive:
     def put_file(self, name: str, path: Path) -> None:
         def write(file: BinaryIO) -> None:
             with path.open("rb") as source:
-                shutil.copyfileobj(source, file, 1024 * 1024)
+                copies.pour(source, file)
 
         self._put(name, write)
 
@@ -42,7 +42,7 @@ class DirectoryArchive:
 
     def get_file(self, name: str, path: Path) -> None:
         with _faults(), (self._root / name).open("rb") as source, path.open("xb") as file:
-            shutil.copyfileobj(source, file, 1024 * 1024)
+            copies.pour(source, file)
             file.flush()
             os.fsync(file.fileno())
 

@@ -30,6 +30,7 @@ from tovuk_sqlite.errors import (
     TooManyParameters,
 )
 from tovuk_sqlite.limits import QUERY_SECONDS_MAX, STATEMENT_BYTES_MAX, VALUE_BYTES_MAX
+from tovuk_sqlite.store import copies
 from tovuk_sqlite.store.base import (
     Bound,
     Budget,
@@ -95,7 +96,11 @@ class NativeEngine:
         return _Connection(path, writes=True)
 
     def copy(self, source: Path, target: Path) -> None:
-        with _faults(), contextlib.closing(Connection(str(source), readonly=True)) as origin:
+        with (
+            _faults(),
+            copies.syncing(target),
+            contextlib.closing(Connection(str(source), readonly=True)) as origin,
+        ):
             # One step is one snapshot: more would begin again with each write of the writer.
             origin.backup(str(target), pages_per_step=PAGES_MAX // 2)
 

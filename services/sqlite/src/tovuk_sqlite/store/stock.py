@@ -33,6 +33,7 @@ from tovuk_sqlite.errors import (
     TooManyParameters,
 )
 from tovuk_sqlite.limits import PARAMETER_ENTRIES_MAX_ELSE, QUERY_SECONDS_MAX, STATEMENT_BYTES_MAX, VALUE_BYTES_MAX
+from tovuk_sqlite.store import copies
 from tovuk_sqlite.store.base import (
     Bound,
     Budget,
@@ -135,6 +136,7 @@ class StockEngine:
     def copy(self, source: Path, target: Path) -> None:
         with (
             _faults(),
+            copies.syncing(target),
             contextlib.closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)) as origin,
             contextlib.closing(apsw.Connection(str(target))) as copy,
         ):
