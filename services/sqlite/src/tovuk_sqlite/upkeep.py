@@ -59,5 +59,5 @@ class Upkeep:
 
     async def _if_ours(self, work: Callable[[], Awaitable[None]]) -> None:
         # What is not ours is not ours to settle.
-        self._ownership.check()
-        await work()
+        if self._ownership.holds:
+            await work()
