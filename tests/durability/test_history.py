@@ -13,6 +13,7 @@ import pytest
 from sqlite_node import engine_of, sqlite_node, until
 
 from tovuk_sqlite.directory import Target
+from tovuk_sqlite.store import expiry
 
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "support"
@@ -62,7 +63,7 @@ async def test_every_moment_of_processes_that_were_killed_is_there_within_a_seco
         database = await node.databases.directory.resolve(TARGET)
         chain = node.history.chain(database.id, 1)
         await until(lambda: not chain.commits and chain.position is not None and not chain.base_wanted)
-        earliest_ms = node.history.earliest_ms(database.id)
+        earliest_ms = expiry.earliest_ms(node.archive, database.id)
         assert earliest_ms is not None and earliest_ms <= told[0] + WITHIN_MS
         for number in range(FULL_INSTANTS if full else SHORT_INSTANTS):
             at_ms = chance.choice([ms for ms in told if ms > earliest_ms + 100]) + chance.randrange(20)
