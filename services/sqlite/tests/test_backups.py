@@ -14,7 +14,7 @@ from tovuk_kit.errors import StoreUnavailable, TovukError
 from tovuk_sqlite.clients.control import Placed
 from tovuk_sqlite.directory import Target
 from tovuk_sqlite.recovery import DataLoss, recover
-from tovuk_sqlite.store.backups import Backup, Kind, Restore, Status, object_name, objects
+from tovuk_sqlite.store.backups import Backup, Kind, Restore, Status, object_of
 from tovuk_sqlite.store.base import Engine
 from tovuk_sqlite.store.catalog import SqliteCatalog
 from tovuk_sqlite.store.directory_archive import DirectoryArchive
@@ -57,7 +57,7 @@ async def restored(node: Node, db: Target, backup: Backup) -> Restore:
 
 
 def object_path(node: Node, backup: Backup) -> Path:
-    return node.data_dir / "archive" / objects(backup.database_id) / object_name(backup)
+    return node.data_dir / "archive" / object_of(backup)
 
 
 async def test_a_backup_holds_what_was_answered_before_and_nothing_of_ours(node: Node, db: Target) -> None:

@@ -47,7 +47,7 @@ from tovuk_sqlite.store.backups import (
     Status,
     UnderWay,
     fetch,
-    object_name,
+    object_of,
     objects,
 )
 from tovuk_sqlite.store.base import Database
@@ -483,7 +483,7 @@ class Backups:
                 copies.check(engine, part)
                 generation.finish(staged)
             whole = replace(backup, size_bytes=staged.stat().st_size, sha256=copies.sha256(staged))
-            self._archive.put_file(_object(whole), staged)
+            self._archive.put_file(object_of(whole), staged)
             return whole.size_bytes, whole.sha256
 
     def _prepare(self, restore: Restore) -> int:
@@ -537,7 +537,3 @@ class Backups:
         for database in self._catalog.all():
             generations = {database.generation, *kept.get(database.id, ())}
             generation.sweep(self._data_dir, database.id, generations, staged)
-
-
-def _object(backup: Backup) -> str:
-    return f"{objects(backup.database_id)}/{object_name(backup)}"

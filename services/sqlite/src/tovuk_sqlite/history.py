@@ -361,13 +361,11 @@ class History:
 
     def _begin(self, chain: Chain, seq: int, fd: int | None, header: wal.Header | None) -> None:
         """Begin a history, or go on after a gap, which a number left out marks."""
-        position = Position.at_start(None)
-        if fd is not None and header is not None:
-            position = Position.at_start(header)
-            if chain.latest is not None and chain.latest.salts == header.salts:
-                raw = wal.read_frames(fd, header, chain.latest.frames - 1, 1)
-                for frame, _ in wal.frames(raw, header):
-                    position = Position(header.salts, chain.latest.frames, frame.checksum)
+        position, latest = Position.at_start(header), chain.latest
+        if fd is not None and header is not None and latest is not None and latest.salts == header.salts:
+            raw = wal.read_frames(fd, header, latest.frames - 1, 1)
+            for frame, _ in wal.frames(raw, header):
+                position = Position(header.salts, latest.frames, frame.checksum)
         while chain.commits and (
             chain.commits[0].salts != position.salts or chain.commits[0].frames <= position.frames
         ):
@@ -450,7 +448,7 @@ class History:
                 continue
             chain.group = group.number
             chain.segments = len(group.segments)
-            chain.base_wanted = not any(base.sha256 for base in group.bases)
+            chain.base_wanted = all(base.leans for base in group.bases)
             place = segments.folder(chain.database_id, chain.generation, group.number)
             last = group.segments[-1]
             chain.seq = last.last_seq + 1
@@ -467,8 +465,7 @@ class History:
 
     def _has_base(self, chain: Chain) -> bool:
         """Whether a generation that has no segment yet has a base all the same."""
-        found = self._prepared(chain.database_id, chain.generation)
-        if chain.origin is Origin.RESTORE and found:
+        if chain.origin is Origin.RESTORE and self._prepared(chain.database_id, chain.generation):
             return True
         # A restore that failed may have left one.
         self.unprepare(chain.database_id, chain.generation)

@@ -78,7 +78,7 @@ async def recover(
         await catalog.create(lost.database, size)
         _log.info("database %s is rebuilt", lost.database.id)
 
-    damaged: list[tuple[Placed, str]] = []
+    damaged: list[tuple[_Lost, str]] = []
     for told in placed:
         if catalog.get(told.id) is not None:
             continue
@@ -86,12 +86,11 @@ async def recover(
         try:
             size = await asyncio.to_thread(lost.rebuild)
         except _NotWhole as error:
-            damaged.append((told, str(error)))
+            damaged.append((lost, str(error)))
         else:
             await put(lost, size)
     unaccepted = False
-    for told, problem in damaged:
-        lost = await asyncio.to_thread(_Lost, engine, archive, data_dir, told)
+    for lost, problem in damaged:
         loss = await asyncio.to_thread(lost.salvage, problem)
         if loss is not None:
             tell(loss)
@@ -137,9 +136,9 @@ class _Shipped:
         A generation of which no end is known ended with its last commit.
         """
         ends = {number: rebuild.last_ms(groups) for number, groups in self.generations.items()}
-        for number in list(ends)[:1]:
+        if ends:
             # The lost machine's clock may have been ahead.
-            ends[number] = max(ends[number], now_ms)
+            ends[self.newest] = max(ends[self.newest], now_ms)
         return Kept(self.backups, [], {number: min(ended_ms, until_ms) for number, ended_ms in ends.items()})
 
 
@@ -178,8 +177,8 @@ class _Lost:
 
     def rebuild(self) -> int:
         """Make the database's file of its newest state; its bytes. Raises _NotWhole."""
-        for name in self.shipped.strangers:
-            raise _NotWhole(f"{name} is no object of its history")
+        if self.shipped.strangers:
+            raise _NotWhole(f"{self.shipped.strangers[0]} is no object of its history")
         if not self.shipped.newest:
             raise _NotWhole("the archive has no history of it")
         with _damage():

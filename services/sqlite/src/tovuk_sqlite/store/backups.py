@@ -100,14 +100,14 @@ def objects(database_id: str) -> str:
     return f"{database_id}/backups"
 
 
-def object_name(backup: Backup) -> str:
-    """The last part of the name of a ready backup's object."""
+def object_of(backup: Backup) -> str:
+    """The name of a ready backup's object."""
     told = (backup.created_at_ms, backup.expires_at_ms, backup.generation, backup.size_bytes, backup.sha256)
-    return "-".join((backup.id, backup.kind, *map(str, told)))
+    return f"{objects(backup.database_id)}/{'-'.join((backup.id, backup.kind, *map(str, told)))}"
 
 
 def described(database_id: str, name: str) -> Backup | None:
-    """The backup whose object has this name; None where it is no backup's."""
+    """The backup whose object's name ends so; None where it is no backup's."""
     found = _OBJECT_NAME.fullmatch(name)
     if found is None:
         return None
@@ -128,7 +128,7 @@ def described(database_id: str, name: str) -> Backup | None:
 def fetch(archive: Archive, backup: Backup, path: Path) -> None:
     """Write a ready backup's object into a new file. Raises BackupDamaged, StoreUnavailable, StorageFull."""
     try:
-        archive.get_file(f"{objects(backup.database_id)}/{object_name(backup)}", path)
+        archive.get_file(object_of(backup), path)
     except ObjectMissing as error:
         raise BackupDamaged from error
     if path.stat().st_size != backup.size_bytes or copies.sha256(path) != backup.sha256:

@@ -26,9 +26,9 @@ def expire(archive: Archive, database_id: str, ended: Mapping[int, int], until_m
             continue
         groups = rebuild.groups(archive, database_id, number)
         bases = [(group.number, base) for group in groups for base in group.bases]
-        first = [one for one in bases if one[1].from_ms <= until_ms][-1:] or bases[:1]
-        leaned_on = any(not base.sha256 for _, base in first)
-        kept = max((group for group, base in first if base.from_ms <= until_ms), default=0)
+        usable = [(group, base) for group, base in bases if base.from_ms <= until_ms]
+        leaned_on = any(base.leans for _, base in usable[-1:] or bases[:1])
+        kept = usable[-1][0] if usable else 0
         for group in groups:
             if group.number < kept:
                 archive.remove_folder(segments.folder(database_id, number, group.number))

@@ -88,7 +88,7 @@ def is_whole(kept: Sequence[Group], ended_ms: int) -> bool:
 
 def fetch_base(archive: Archive, whose: tuple[str, int], group: int, base: BaseName, path: Path) -> None:
     """Write a group's base into a new file. Raises Damaged, ObjectMissing, NoHistory."""
-    if not base.sha256:
+    if base.leans:
         rebuild(archive, whose[0], whose[1] - 1, base.from_ms, 0, path)
         return
     archive.get_file(f"{segments.folder(*whose, group)}/{segments.base_name(base)}", path)

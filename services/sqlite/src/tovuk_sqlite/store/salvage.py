@@ -40,8 +40,10 @@ class Salvage:
     def make(self, path: Path) -> None:
         """Write it into a new file. Raises Damaged, ObjectMissing, NoHistory."""
         rebuild.fetch_base(self._archive, self._whose, self._group, self._base, path)
+        if not self._end.slices:
+            return
         with path.open("r+b") as file:
-            for one in rebuild.read(self._archive, self._whose, self._chain, self._group) if self._end.slices else ():
+            for one in rebuild.read(self._archive, self._whose, self._chain, self._group):
                 if one.header.seq == self._end.seq:
                     rebuild.apply(file.fileno(), rebuild.beginning(one, self._end.slices))
                     break

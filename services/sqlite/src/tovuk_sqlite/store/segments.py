@@ -123,6 +123,11 @@ class BaseName(NamedTuple):
     size_bytes: int
     sha256: str
 
+    @property
+    def leans(self) -> bool:
+        """Whether it stands for the end of the generation before."""
+        return not self.sha256
+
 
 def end_before(ended_ms: int) -> BaseName:
     """The base of a generation whose first pages are the last ones of the generation before, which ended then."""
