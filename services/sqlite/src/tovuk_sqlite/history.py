@@ -146,8 +146,8 @@ class History:
         """
         self.unprepare(database_id, number)
         try:
-            base = BaseName(self._clock.wall_ms(), path.stat().st_size, copies.sha256(path))
             with _faults():
+                base = BaseName(self._clock.wall_ms(), path.stat().st_size, copies.sha256(path))
                 self._archive.put_file(f"{segments.folder(database_id, number, 0)}/{segments.base_name(base)}", path)
         except (StoreUnavailable, StorageFull):
             # Nobody should have to wait for room in the archive to be put back.

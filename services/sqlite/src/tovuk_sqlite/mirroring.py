@@ -116,14 +116,10 @@ class Notes:
         # Where both are there, the note comes last.
         return dict(sorted((database_id, noted) for database_id, shard, noted in self._all() if shard == self._shard))
 
-    def of_others(self, database_id: str) -> bool:
-        """Whether another shard has claimed the database."""
-        return any(claimed == database_id and shard != self._shard for claimed, shard, _ in self._all())
-
     def claim(self, database_id: str) -> bool:
         """Claim the database; whether no other shard has: of two that claim at once, one at least sees both."""
         self._archive.put(f"{self._name(database_id)}{_CLAIM}", b"")
-        return not self.of_others(database_id)
+        return all(shard == self._shard for claimed, shard, _ in self._all() if claimed == database_id)
 
     def note(self, database_id: str) -> None:
         """Note what is claimed."""

@@ -389,12 +389,15 @@ class Moves:
         if not self._claims_known:
             self._claimed.update(await asyncio.to_thread(self._notes.own))
             self._claims_known = True
-        for database_id in list(self._claimed):
-            state = self._catalog.state(database_id)
-            if state in (State.COMING, State.ARRIVING, State.GONE):
-                continue
-            _, placed = await self._control.databases()
-            known = state is not None or database_id in [one.id for one in placed]
+        states = {database_id: self._catalog.state(database_id) for database_id in self._claimed}
+        undecided = (State.COMING, State.ARRIVING, State.GONE)
+        due = {database_id: state for database_id, state in states.items() if state not in undecided}
+        if not due:
+            return
+        _, placed = await self._control.databases()
+        here = {one.id for one in placed}
+        for database_id, state in due.items():
+            known = state is not None or database_id in here
             async with self._deciding:
                 if self._catalog.state(database_id) is state:
                     self._ownership.check()

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from tovuk_kit.files import sync_folder
 from tovuk_kit.sqlite_errors import translated
@@ -27,8 +27,16 @@ def faults() -> Iterator[None]:
         raise translated(error) from error
 
 
-def pour(source: BinaryIO, file: BinaryIO) -> None:
-    """Copy a file into another, each piece synced: commits of others would wait behind a sync of all of it."""
+class Source(Protocol):
+    """What is copied."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most so many; none at the end."""
+        ...
+
+
+def pour(source: Source, file: BinaryIO) -> None:
+    """Copy into a file, durably, each piece synced: commits of others would wait behind a sync of all of it."""
     while piece := source.read(_PIECE_BYTES):
         file.write(piece)
         file.flush()

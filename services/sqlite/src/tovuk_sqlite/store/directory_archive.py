@@ -43,8 +43,6 @@ class DirectoryArchive:
     def get_file(self, name: str, path: Path) -> None:
         with _faults(), (self._root / name).open("rb") as source, path.open("xb") as file:
             copies.pour(source, file)
-            file.flush()
-            os.fsync(file.fileno())
 
     def names(self, folder: str) -> list[str]:
         with _faults():

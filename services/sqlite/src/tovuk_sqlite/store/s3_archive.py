@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Self
@@ -16,6 +14,7 @@ from minio.error import InvalidResponseError, S3Error, ServerError
 
 from tovuk_kit.errors import StorageFull, StoreUnavailable
 from tovuk_kit.sqlite_errors import translated
+from tovuk_sqlite.store import copies
 from tovuk_sqlite.store.archive import ObjectMissing
 
 #: Larger files go up in parts of so many bytes.
@@ -78,9 +77,7 @@ class S3Archive:
             response = self._client.get_object(self._bucket, self._prefix + name)
             try:
                 with path.open("xb") as file:
-                    shutil.copyfileobj(response, file, 1024 * 1024)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    copies.pour(response, file)
             finally:
                 response.close()
                 response.release_conn()
